@@ -1,0 +1,5 @@
+"""`python -m viscera`."""
+
+from viscera.cli.main import main
+
+main()

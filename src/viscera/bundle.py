@@ -1,0 +1,310 @@
+"""Bundles: a network, what its input must look like, and what comes out.
+
+A bundle is a folder with `bundle.toml`, the weights it names and a model card. Nothing else in
+viscera knows an architecture. All triples stand in the order x, y, z of `input.orientation`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Literal
+
+from viscera.errors import BundleError
+from viscera.organs import BY_NAME, Organ
+from viscera.schema import build
+
+FORMAT = 1
+_PACKAGED = Path(__file__).parent / "bundles"
+# What pickles begin with: a protocol opcode, or torch's zip archive.
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+
+Precision = Literal["f32", "bf16"]
+
+
+@dataclass(frozen=True)
+class Model:
+    """The network's file.
+
+    Attributes:
+        file: ONNX file, relative to bundle.toml.
+        sha256: its checksum, so that the settings can never meet other weights.
+        precisions: arithmetic that was measured to keep the labels; f32 always does.
+        working_mb: peak memory of one run of the network, measured; for the memory plan.
+    """
+
+    file: str
+    sha256: str
+    precisions: tuple[Precision, ...] = ("f32",)
+    working_mb: float = 500.0
+
+
+@dataclass(frozen=True)
+class Input:
+    """What the network's grid and intensities are.
+
+    Attributes:
+        orientation: world directions that x, y, z run towards, such as LPS.
+        window_hu: HU are clipped to this before resampling.
+        spacing_mm: x, y, z of a patch network; x, y of a slice network; absent: the slice is
+            stretched to `slices.size` whatever its spacing.
+        mean_hu, std_hu: the network sees (hu - mean) / std; absent: the window maps to [0, 1].
+        interpolation: linear, or area (mean over the target voxel, in plane and along z).
+        align: which points of scan and network grid coincide: their centres, so that mirrored
+            scans give mirrored results, or their first voxels, as SimpleITK resamples.
+    """
+
+    window_hu: tuple[float, float]
+    orientation: str = "LPS"
+    spacing_mm: tuple[float, ...] | None = None
+    mean_hu: float | None = None
+    std_hu: float | None = None
+    interpolation: Literal["linear", "area"] = "linear"
+    align: Literal["centre", "first"] = "centre"
+
+    def __post_init__(self) -> None:
+        if len(self.orientation) != 3 or any(
+            sum(c in ends for c in self.orientation) != 1 for ends in ("RL", "AP", "SI")
+        ):
+            raise ValueError(f"an orientation such as LPS, found {self.orientation!r}")
+        if self.window_hu[0] >= self.window_hu[1]:
+            raise ValueError(f"a rising window_hu, found {list(self.window_hu)}")
+        if (self.mean_hu is None) != (self.std_hu is None) or self.std_hu == 0:
+            raise ValueError(f"mean_hu with a std_hu above 0, found {self.mean_hu, self.std_hu}")
+        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
+            raise ValueError(f"a spacing_mm above 0, found {list(self.spacing_mm)}")
+
+    @property
+    def scale(self) -> tuple[float, float]:
+        """(offset, divisor) of the normalisation: the network sees (hu - offset) / divisor."""
+        if self.mean_hu is not None and self.std_hu is not None:
+            return self.mean_hu, self.std_hu
+        low, high = self.window_hu
+        return low, high - low
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A 3-D network, run over overlapping patches.
+
+    Attributes:
+        size: voxels along x, y, z.
+        overlap: share of a patch that neighbours have in common at least, 0 up to below 1.
+        blending: weights of a patch's voxels, gaussian or constant.
+        sigma: the Gaussian's standard deviation as a share of the patch.
+        extend_z: stacks shorter than a patch are continued by mirroring their slices, or padded
+            with the window's lower end. In plane, small volumes are always padded.
+    """
+
+    size: tuple[int, int, int]
+    overlap: float = 0.5
+    blending: Literal["gaussian", "constant"] = "gaussian"
+    sigma: float = 0.125
+    extend_z: Literal["mirror", "pad"] = "mirror"
+
+    def __post_init__(self) -> None:
+        if min(self.size) < 1:
+            raise ValueError(f"a patch size above 0, found {list(self.size)}")
+        if not 0 <= self.overlap < 1:
+            raise ValueError(f"an overlap from 0 to below 1, found {self.overlap}")
+        if self.sigma <= 0:
+            raise ValueError(f"a sigma above 0, found {self.sigma}")
+
+
+@dataclass(frozen=True)
+class Slices:
+    """A 2.5-D network: a stack of neighbouring slices in, the centre slice's scores out.
+
+    Attributes:
+        stack: how many slices it sees, an odd number; they are its channels.
+        size: pixels along x, y.
+        batch: slices in one run.
+    """
+
+    stack: int
+    size: tuple[int, int]
+    batch: int = 4
+
+    def __post_init__(self) -> None:
+        if self.stack < 1 or self.stack % 2 == 0:
+            raise ValueError(f"an odd stack, found {self.stack}")
+        if min(*self.size, self.batch) < 1:
+            raise ValueError(f"a size and batch above 0, found {self.size, self.batch}")
+
+
+@dataclass(frozen=True)
+class Step:
+    """One step of post-processing.
+
+    Attributes:
+        step: its name in `viscera.postprocess`.
+        organs: which organs it touches; absent: all.
+        size: closing only, edge of the cube in voxels.
+        ml: minimum_volume only, components smaller than this are removed.
+    """
+
+    step: Literal["closing", "largest_component", "minimum_volume", "sides"]
+    organs: tuple[str, ...] | None = None
+    size: int = 3
+    ml: float = 0.0
+
+    def __post_init__(self) -> None:
+        for name in self.organs or ():
+            if name not in BY_NAME:
+                raise ValueError(f"organs by name, found {name!r}")
+        if self.size < 1 or self.size % 2 == 0:
+            raise ValueError(f"an odd size, found {self.size}")
+
+
+@dataclass(frozen=True)
+class About:
+    """Where a bundle comes from; shown by `viscera info` and kept in every report."""
+
+    made_by: str = ""
+    training_data: str = ""
+    licence: str = ""
+    scores: str = ""
+    intended_use: str = "Research only; not a medical device."
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A checked bundle; see the docs page `bundles`.
+
+    Attributes:
+        format: version of this description.
+        name: architecture.weights.
+        labels: what each output channel means: background first, then organs' names; `other`
+            is a structure that viscera does not report.
+        folder: where bundle.toml lies.
+    """
+
+    format: int
+    name: str
+    model: Model
+    input: Input
+    labels: tuple[str, ...]
+    patch: Patch | None = None
+    slices: Slices | None = None
+    postprocess: tuple[Step, ...] = ()
+    about: About = field(default_factory=About)
+    folder: Path = Path()
+
+    def __post_init__(self) -> None:
+        if (self.patch is None) == (self.slices is None):
+            raise ValueError("either [patch] or [slices], found both or none")
+        spacing = self.input.spacing_mm
+        if self.patch is not None and (spacing is None or len(spacing) != 3):
+            raise ValueError(f"input.spacing_mm along x, y, z for [patch], found {spacing}")
+        if self.slices is not None and spacing is not None and len(spacing) != 2:
+            raise ValueError(f"input.spacing_mm along x, y for [slices], found {list(spacing)}")
+        if self.labels[:1] != ("background",) or len(self.labels) < 2:
+            raise ValueError(f"labels that begin with background, found {list(self.labels[:1])}")
+        for name in self.labels[1:]:
+            if name not in BY_NAME and name != "other":
+                raise ValueError(f"labels that are organs' names or 'other', found {name!r}")
+        named = [name for name in self.labels[1:] if name != "other"]
+        if len(set(named)) < len(named):
+            raise ValueError("each organ once in labels, found a repetition")
+
+    @cached_property
+    def model_path(self) -> Path:
+        """The weights' file."""
+        return self.folder / self.model.file
+
+    @property
+    def channels(self) -> int:
+        """Channels of the network's input."""
+        return self.slices.stack if self.slices else 1
+
+    @cached_property
+    def organs(self) -> tuple[Organ, ...]:
+        """Organs that this network can find, in label order."""
+        known = [BY_NAME[name] for name in self.labels if name in BY_NAME]
+        return tuple(sorted(known, key=lambda organ: organ.id))
+
+    @cached_property
+    def label_ids(self) -> tuple[int, ...]:
+        """Label id of each output channel; 0 for background and `other`."""
+        return tuple(BY_NAME[n].id if n in BY_NAME else 0 for n in self.labels)
+
+
+def packaged() -> tuple[str, ...]:
+    """Names of the bundles that came with the installation."""
+    return tuple(sorted(p.parent.name for p in _PACKAGED.glob("*/bundle.toml")))
+
+
+def read_bundle(source: str | Path) -> Bundle:
+    """Read and check a bundle: its settings, and the checksum of its weights.
+
+    Args:
+        source: a bundle's folder, or the name of a packaged one.
+
+    Raises:
+        BundleError: missing, unknown keys, wrong values, or weights that are not those described.
+    """
+    folder = Path(source)
+    if not folder.is_dir() and str(source) in packaged():
+        folder = _PACKAGED / source
+    path = folder / "bundle.toml"
+    if str(source) == "default" and not path.exists():
+        raise BundleError(
+            "a default network",
+            found="none in this version",
+            remedy="pass --bundle FOLDER, or --bundle phantom for generated phantoms",
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or str(error)
+        raise BundleError(
+            "a bundle: a folder with bundle.toml, or one of " + ", ".join(packaged()),
+            found=found,
+            remedy="pass --bundle FOLDER",
+            where=path,
+        ) from error
+    version = table.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise BundleError(
+            f"a bundle of format {FORMAT} or older",
+            found=f"format {version}",
+            remedy="update viscera",
+            where=path,
+        )
+    if version != FORMAT:
+        found = f"format = {version!r}"
+        raise BundleError(f"format = {FORMAT}", found=found, remedy="mend the file", where=path)
+    bundle = replace(build(Bundle, table, path, skip=("folder",)), folder=folder)
+    _check_weights(bundle)
+    return bundle
+
+
+def _check_weights(bundle: Bundle) -> None:
+    path = bundle.model_path
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            "the network's file",
+            found=error.strerror or str(error),
+            remedy="put it there, or mend 'model.file'",
+            where=path,
+        ) from error
+    if weights.startswith(_PICKLE_STARTS):
+        raise BundleError(
+            "an ONNX file",
+            found="a pickle or zip archive",
+            remedy="export the network to ONNX; viscera never unpickles",
+            where=path,
+        )
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != bundle.model.sha256.lower():
+        raise BundleError(
+            f"weights with sha256 {bundle.model.sha256[:16]}...",
+            found=f"{digest[:16]}...",
+            remedy="fetch the bundle again, or mend 'model.sha256' if you changed the network",
+            where=path,
+        )

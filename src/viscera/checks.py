@@ -1,0 +1,91 @@
+"""Checks of a volume before it is segmented: is this a CT at all, and does its grid make sense?"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from viscera.errors import InputError
+from viscera.findings import Finding
+from viscera.volume import Volume
+
+SHEAR_LIMIT_DEG = 1.0
+_OBLIQUE_DEG = 5.0
+_FEW_SLICES = 8
+_USUAL_SPACING_MM = (0.2, 15.0)
+_WIDEST_MM, _NARROWEST_MM = 3000.0, 20.0
+_MOST_LABELS = 128  # fewer distinct whole values than this are a label map
+_SAMPLE = 200_000
+
+
+def check_volume(volume: Volume, *, strict: bool = False) -> list[Finding]:
+    """Everything about a volume that a reader of the result should know.
+
+    Raises:
+        InputError: it is a label map, its extent is absurd, or, when strict, its grid is sheared.
+    """
+    return [*_check_grid(volume, strict=strict), *_check_values(volume)]
+
+
+def _check_grid(volume: Volume, *, strict: bool) -> list[Finding]:
+    affine, found = volume.affine, []
+    spacing = " x ".join(f"{s:.3g}" for s in affine.spacing_mm)
+    extent = [s * n for s, n in zip(affine.spacing_mm, volume.shape, strict=True)]
+    if max(extent) > _WIDEST_MM or max(extent) < _NARROWEST_MM:
+        raise InputError(
+            f"a scan between {_NARROWEST_MM:.0f} and {_WIDEST_MM:.0f} mm in size",
+            found=f"{' x '.join(f'{e:.4g}' for e in extent)} mm",
+            remedy="mend the spacing or the units in the header",
+            where=volume.name,
+        )
+    low, high = _USUAL_SPACING_MM
+    if min(affine.spacing_mm) < low or max(affine.spacing_mm) > high:
+        message = f"voxels of {spacing} mm are unusual for a CT"
+        found.append(Finding("warning", "spacing-unusual", message, "check the header's spacing"))
+    if min(volume.shape) < _FEW_SLICES:
+        message = f"only {min(volume.shape)} voxels along one axis"
+        hint = "organs that are cut off are found less reliably"
+        found.append(Finding("warning", "few-slices", message, hint))
+    if affine.shear_deg > SHEAR_LIMIT_DEG:
+        if strict:
+            raise InputError(
+                "a grid with right angles",
+                found=f"a shear of {affine.shear_deg:.1f} degrees",
+                remedy="leave out --strict to have it resampled",
+                where=volume.name,
+            )
+        message = f"the grid is sheared by {affine.shear_deg:.1f} degrees and was resampled"
+        found.append(Finding("warning", "sheared", message))
+    elif affine.obliquity_deg > _OBLIQUE_DEG:
+        message = (
+            f"the grid is turned by {affine.obliquity_deg:.0f} degrees; nearest axes were used"
+        )
+        found.append(Finding("warning", "oblique", message, "look at the preview"))
+    return found
+
+
+def _check_values(volume: Volume) -> list[Finding]:
+    flat = volume.data.ravel(order="K")
+    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    values = np.unique(sample)
+    low, high = float(values[0]), float(values[-1])
+    whole = sample.dtype.kind == "i"
+    if whole and low >= 0 and high <= 255 and 2 <= values.size < _MOST_LABELS:
+        raise InputError(
+            "a CT in HU",
+            found=f"what looks like a label map ({values.size} whole values, {low:g} to {high:g})",
+            remedy="give the CT itself",
+            where=volume.name,
+        )
+    if low == high:
+        message = f"all voxels are {low:g}"
+        return [Finding("warning", "constant", message, "check how the CT was exported")]
+    if low >= -50 and high <= 255:
+        hint = "stored already windowed? Export the CT in HU"
+        message = f"values from {low:g} to {high:g} do not look like HU"
+        return [Finding("warning", "not-hu", message, hint)]
+    # Air makes up much of a field of view: in HU it lies at -1000.
+    if low >= -200 and np.percentile(sample, 5) > -200 and high > 800:
+        message = f"values from {low:g} to {high:g} do not look like HU: no air below -200"
+        hint = "stored with an offset? Try --hu-offset -1024"
+        return [Finding("warning", "not-hu", message, hint)]
+    return []

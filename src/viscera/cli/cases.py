@@ -1,0 +1,94 @@
+"""Which files a call means, and where each result goes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from viscera.errors import NothingToSegmentError, UsageError
+from viscera.io.read import SUFFIXES, case_name
+
+
+@dataclass(frozen=True)
+class Case:
+    """One scan to segment.
+
+    Attributes:
+        source: its file.
+        labels: where its label map goes.
+    """
+
+    source: Path
+    labels: Path
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The cases of one call.
+
+    Attributes:
+        cases: in the order given; those of a folder by name.
+        folder: where a batch's results go, None for a single case.
+    """
+
+    cases: tuple[Case, ...]
+    folder: Path | None
+
+
+def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
+    """Resolve files and folders to cases and their outputs.
+
+    A single file goes to `output`, which may be a file name or an existing folder, and by default
+    to ``CASE_labels.nii.gz`` in the current folder. Several files or a folder go to the folder
+    `output` as ``CASE.nii.gz``, which is what FLARE and nnU-Net expect.
+
+    Raises:
+        UsageError: no input, no output folder for a batch, or two files of one case.
+        NothingToSegmentError: a folder without any volume.
+    """
+    if not inputs:
+        raise UsageError("a CT file or a folder", found="none", remedy="name one")
+    files = [file for entry in inputs for file in _files(entry)]
+    if len(inputs) == 1 and not inputs[0].is_dir():
+        return Plan((Case(files[0], _single(files[0], output)),), None)
+    if output is None or output.is_file():
+        found = "none" if output is None else f"the file {output.name}"
+        raise UsageError("an output folder for several scans", found=found, remedy="pass -o FOLDER")
+    names = Counter(case_name(file) for file in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        remedy = "rename one, or segment them one by one"
+        raise UsageError("one file a case", found=f"several of {twice[0]!r}", remedy=remedy)
+    cases = (Case(file, output / f"{case_name(file)}.nii.gz") for file in files)
+    return Plan(tuple(cases), output)
+
+
+def _files(entry: Path) -> list[Path]:
+    if not entry.is_dir():
+        return [entry]
+    found = sorted(
+        file
+        for file in entry.iterdir()
+        if file.name.lower().endswith(SUFFIXES)
+        and not file.name.lower().endswith((".img", ".img.gz"))  # named by their .hdr
+        and not file.name.startswith(".")
+        and file.is_file()
+    )
+    if not found:
+        raise NothingToSegmentError(
+            "a folder with CT volumes",
+            found="none that ends in " + ", ".join(SUFFIXES),
+            remedy="convert DICOM to NIfTI, or name another folder",
+            where=entry,
+        )
+    return found
+
+
+def _single(source: Path, output: Path | None) -> Path:
+    if output is None:
+        return Path(f"{case_name(source)}_labels.nii.gz")
+    if output.is_dir():
+        return output / f"{case_name(source)}.nii.gz"
+    return output

@@ -1,0 +1,91 @@
+"""The `viscera` command: finds its subcommands without importing them, and ends in exit codes."""
+
+from __future__ import annotations
+
+import signal
+import sys
+from importlib import import_module
+from typing import Any, NoReturn
+
+import click
+
+from viscera import __version__
+from viscera.errors import VisceraError
+
+# Each lives in viscera.cli.NAME as `command`; its first line of help stands here as well, so that
+# `viscera --help` imports none of them. A test keeps both in step.
+COMMANDS = {
+    "segment": "Find the organs in CT scans.",
+    "info": "Show what a bundle is: its network, its grid, its provenance.",
+    "phantom": "Generate a CT-like phantom, for trying viscera without a patient.",
+}
+
+
+class _LazyGroup(click.Group):
+    def list_commands(self, _ctx: click.Context) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
+        if name not in COMMANDS:
+            return None
+        command: click.Command = import_module(f"viscera.cli.{name}").command
+        return command
+
+    def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
+@click.group(
+    cls=_LazyGroup,
+    context_settings={
+        "help_option_names": ["-h", "--help"],
+        # TotalSegmentator writes --roi_subset; both spellings work everywhere.
+        "token_normalize_func": lambda token: token.replace("_", "-"),
+        "max_content_width": 100,
+    },
+)
+@click.version_option(__version__, "-V", "--version", message="viscera %(version)s")
+def viscera() -> None:
+    """Abdominal organs in CT, on a laptop's CPU, in seconds, offline.
+
+    Research use only; not a medical device.
+    """
+
+
+class _Terminated(BaseException):
+    """SIGTERM, so that temporary files are removed on the way out."""
+
+
+def main(arguments: list[str] | None = None) -> NoReturn:
+    """Run the command and exit with its documented code."""
+    signal.signal(signal.SIGTERM, _raise_terminated)
+    try:
+        code = viscera.main(arguments, prog_name="viscera", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except VisceraError as error:
+        click.echo(f"viscera: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("viscera: interrupted; nothing half-written was left", err=True)
+        sys.exit(130)
+    except _Terminated:
+        click.echo("viscera: terminated; nothing half-written was left", err=True)
+        sys.exit(143)
+    except BrokenPipeError:
+        sys.stderr.close()
+        sys.exit(1)
+    except MemoryError:
+        click.echo(
+            "viscera: expected enough memory, found none left; close other programs, or pass "
+            "--memory-limit",
+            err=True,
+        )
+        sys.exit(7)
+
+
+def _raise_terminated(*_: Any) -> None:
+    raise _Terminated

@@ -1,0 +1,48 @@
+"""`viscera phantom`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from viscera.errors import OutputError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("output", type=_PATH)
+@click.option("--labels", type=_PATH, help="Also write the true labels here.")
+@click.option("--seed", type=int, default=0, show_default=True, help="Which phantom.")
+@click.option("--shape", nargs=3, type=click.IntRange(1), default=(160, 120, 72), show_default=True)
+@click.option(
+    "--spacing", nargs=3, type=float, default=(2.4, 2.4, 4.0), show_default=True, help="In mm."
+)
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
+def command(
+    output: Path,
+    labels: Path | None,
+    seed: int,
+    shape: tuple[int, int, int],
+    spacing: tuple[float, float, float],
+    overwrite: bool,
+) -> None:
+    """Generate a CT-like phantom, for trying viscera without a patient.
+
+    It is geometry with noise, no anatomy: nothing found on it says anything about patients.
+    OUTPUT is a .nii.gz or .nii file.
+    """
+    from viscera.io import write_volume
+    from viscera.organs import ORGANS
+    from viscera.phantom import phantom
+    from viscera.volume import Segmentation
+
+    if min(spacing) <= 0:
+        raise click.BadParameter("each spacing must be above 0", param_hint="--spacing")
+    if labels is not None and labels == output:
+        raise OutputError("two files", found="one name", remedy="rename one", where=output)
+    volume, truth = phantom(seed, shape=shape, spacing_mm=spacing)
+    write_volume(output, volume, overwrite=overwrite)
+    if labels is not None:
+        Segmentation(truth, volume, ORGANS).save(str(labels), overwrite=overwrite)

@@ -1,0 +1,43 @@
+"""The progress bar: one line on a terminal's stderr with case, stage and time left."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from viscera.stages import Progress
+
+# How much of a case's time each stage takes, roughly; only the bar's smoothness hangs on it.
+_SHARES = {"read": 5, "load": 5, "network": 80, "postprocess": 4}
+_AFTER = {"statistics": 2, "preview": 2, "write": 2}
+
+
+@contextmanager
+def progress_bar(case: str, *, quiet: bool) -> Iterator[Progress | None]:
+    """A bar for one case; None where stderr is no terminal or quiet is wished."""
+    if quiet or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    shares = {**_SHARES, **_AFTER}
+    columns = (
+        TextColumn("{task.fields[case]}"),
+        BarColumn(bar_width=32),
+        TextColumn("{task.percentage:>3.0f} %"),
+        TimeRemainingColumn(compact=True),
+        TextColumn("{task.description}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("read", total=sum(shares.values()), case=case)
+
+        def tell(stage: str, done: float) -> None:
+            names = list(shares)
+            if stage in shares:
+                before = sum(shares[name] for name in names[: names.index(stage)])
+                bar.update(task, description=stage, completed=before + done * shares[stage])
+
+        yield tell

@@ -1,0 +1,199 @@
+"""`viscera segment`."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from viscera.cli.cases import Case, Plan, plan_cases
+from viscera.cli.progress import progress_bar
+from viscera.errors import BatchError, UsageError, VisceraError
+from viscera.organs import ORGANS, Organ, select
+from viscera.resources import parse_memory
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("inputs", nargs=-1, type=_PATH)
+@click.option("-i", "--input", "more", type=_PATH, multiple=True, help="Same as an argument.")
+@click.option("-o", "--output", type=_PATH, help="Label file; a folder for several scans.")
+@click.option(
+    "-b",
+    "--bundle",
+    default="default",
+    envvar="VISCERA_BUNDLE",
+    show_default=True,
+    help="Network: a bundle's folder, or the name of a packaged one.",
+)
+@click.option(
+    "-rs",
+    "--roi-subset",
+    "subset",
+    multiple=True,
+    metavar="ORGAN[,ORGAN]",
+    help="Keep these organs only; may be repeated.",
+)
+@click.option("--masks", is_flag=True, help="Also write a file per organ.")
+@click.option("-s", "--statistics", is_flag=True, help="Also write volumes and HU, JSON and CSV.")
+@click.option("-p", "--preview", is_flag=True, help="Also write a picture.")
+@click.option("--report", is_flag=True, help="Also write what was done, as JSON.")
+@click.option("--tables", is_flag=True, help="Also write ITK-SNAP's and Slicer's label tables.")
+@click.option("--overwrite", is_flag=True, help="Replace existing results.")
+@click.option("--strict", is_flag=True, help="Refuse what would else be assumed with a warning.")
+@click.option("--volume", "index", type=int, metavar="N", help="Volume N of a 4-D file, from 0.")
+@click.option("--hu-offset", type=float, default=0.0, help="Add this to every voxel first.")
+@click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
+@click.option(
+    "--precision", type=click.Choice(["f32", "bf16"]), help="Arithmetic; default: the fastest."
+)
+@click.option("--overlap", type=float, help="Share of a patch that neighbours share, 0 to <1.")
+@click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
+@click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
+@click.option("--list-classes", is_flag=True, help="List the organs and end.")
+@click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON to stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+@click.option("-v", "--verbose", is_flag=True, help="Print seconds and memory of each stage.")
+def command(
+    inputs: tuple[Path, ...],
+    more: tuple[Path, ...],
+    output: Path | None,
+    list_classes: bool,
+    as_json: bool,
+    **options: Any,
+) -> None:
+    """Find the organs in CT scans.
+
+    INPUTS are NIfTI, NRRD or MetaImage files, or folders of them. The labels come out on the very
+    grid of each scan. A batch that is run again does only what is missing.
+    """
+    if list_classes:
+        _list_classes(as_json=as_json)
+        return
+    plan = plan_cases([*inputs, *more], output)
+    # Only now the libraries that take time to import.
+    from viscera.predictor import Predictor
+    from viscera.results import Results
+
+    overlap, limit = options["overlap"], options["memory_limit"]
+    if overlap is not None and not 0 <= overlap < 1:
+        raise UsageError("an overlap from 0 to below 1", found=f"{overlap:g}", remedy="mend it")
+    wanted = select(name for group in options["subset"] for name in group.split(","))
+    predictor = Predictor(
+        options["bundle"],
+        engine=options["engine"],
+        threads=options["threads"],
+        memory_limit_mb=parse_memory(limit) if limit else None,
+        precision=options["precision"],
+        overlap=overlap,
+    )
+    kinds = ("masks", "statistics", "preview", "report", "tables", "overwrite")
+    results = Results(Path(), **{kind: options[kind] for kind in kinds})
+    if plan.folder is None:
+        case = plan.cases[0]
+        reports = [_segment(case, predictor, results.at(case.labels), wanted, options)]
+    else:
+        reports = _batch(plan, predictor, results, wanted, options)
+    if as_json:
+        content = reports[0] if plan.folder is None else reports
+        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _segment(
+    case: Case, predictor: Any, results: Any, wanted: tuple[Organ, ...], options: dict[str, Any]
+) -> dict[str, Any]:
+    """One case from file to files."""
+    from viscera.io import read_volume
+    from viscera.stages import Stages
+
+    organs = wanted or predictor.bundle.organs
+    results.check(case.source, organs)
+    with progress_bar(case.source.name, quiet=options["quiet"]) as tell:
+        stages = Stages(progress=tell)
+        with stages.stage("read"):
+            volume = read_volume(
+                case.source,
+                index=options["index"],
+                strict=options["strict"],
+                limit_mb=predictor.memory_limit_mb,
+            ).shifted(options["hu_offset"])
+        segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
+        if wanted:
+            segmentation = segmentation.only(wanted)
+        report: dict[str, Any] = results.write(segmentation, stages)
+    _tell_people(case, report, options)
+    return report
+
+
+def _batch(
+    plan: Plan,
+    predictor: Any,
+    results: Any,
+    wanted: tuple[Organ, ...],
+    options: dict[str, Any],
+) -> list[dict[str, Any]]:
+    """All cases; what is finished is left, what fails is listed in failures.csv."""
+    from viscera.io.atomic import write_text
+
+    assert plan.folder is not None  # a batch has one
+    reports, failures = [], []
+    organs = wanted or predictor.bundle.organs
+    for case in plan.cases:
+        own = results.at(case.labels)
+        if not own.overwrite and own.finished(case.source, organs, predictor.made_by):
+            _say(f"{case.source.name}: finished already", options)
+            continue
+        try:
+            reports.append(_segment(case, predictor, own, wanted, options))
+        except UsageError:
+            raise
+        except VisceraError as error:
+            click.echo(f"viscera: {error}", err=True)
+            failures.append((case.source.name, error.exit_code, str(error)))
+    listing = plan.folder / "failures.csv"
+    if not failures:
+        listing.unlink(missing_ok=True)
+        return reports
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerows([("file", "exit_code", "message"), *failures])
+    write_text(listing, text.getvalue(), overwrite=True)
+    raise BatchError(
+        f"{len(plan.cases)} cases to succeed",
+        found=f"{len(failures)} failures",
+        remedy="see failures.csv; a second run does only what is missing",
+        where=listing,
+    )
+
+
+def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:
+    for finding in report["findings"]:
+        if finding["level"] != "info" or options["verbose"]:
+            hint = f"; {finding['hint']}" if finding["hint"] else ""
+            _say(f"{case.source.name}: {finding['level']}: {finding['message']}{hint}", options)
+    if options["verbose"]:
+        for name, cost in report["stages"].items():
+            _say(f"  {name:12} {cost['seconds']:8.2f} s  {cost['peak_mb']:7.0f} MB", options)
+    for name, volume_ml in report["volumes_ml"].items():
+        _say(f"  {name:20} {volume_ml:9.1f} ml" if volume_ml else f"  {name:20}      none", options)
+    _say(f"{case.labels}: written in {report['seconds']:.1f} s", options)
+
+
+def _say(text: str, options: dict[str, Any]) -> None:
+    if not options["quiet"]:
+        click.echo(text, err=True)
+
+
+def _list_classes(*, as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps({organ.id: organ.name for organ in ORGANS}, indent=2))
+        return
+    for organ in ORGANS:
+        click.echo(f"{organ.id:2d} {organ.name}")
+    sys.stdout.flush()

@@ -1,0 +1,56 @@
+"""ONNX Runtime: runs wherever Python does, and steps in where OpenVINO is absent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.bundle import Bundle, Precision
+from viscera.engine.privacy import silence
+from viscera.engine.protocol import Shape, check_network
+
+
+class OnnxRuntimeEngine:
+    """A network in an ONNX Runtime session, always in f32."""
+
+    name = "onnxruntime"
+    precision: Precision = "f32"
+
+    def __init__(self, bundle: Bundle, *, threads: int, precision: Precision | None) -> None:
+        """Load the network.
+
+        Args:
+            bundle: a checked bundle.
+            threads: CPU threads.
+            precision: f32 or None.
+
+        Raises:
+            ValueError: bf16 was asked for.
+        """
+        if precision == "bf16":
+            raise ValueError("onnxruntime runs f32 only")
+        silence()
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4  # errors come as exceptions
+        self._session = onnxruntime.InferenceSession(
+            bundle.model_path, options, providers=["CPUExecutionProvider"]
+        )
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        check_network(bundle, _shapes(inputs), _shapes(outputs))
+        self.version = str(onnxruntime.__version__)
+        self._input = inputs[0].name
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.run`."""
+        scores: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
+        return scores
+
+
+def _shapes(ports: list[Any]) -> list[Shape]:
+    return [tuple(n if isinstance(n, int) else None for n in port.shape) for port in ports]

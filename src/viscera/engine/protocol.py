@@ -1,0 +1,78 @@
+"""What every engine does, and the check that a network fits its bundle."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.bundle import Bundle, Precision
+from viscera.errors import BundleError
+
+# Sizes along each axis; None where the network leaves it open.
+Shape = tuple[int | None, ...]
+
+
+class Engine(Protocol):
+    """A loaded network."""
+
+    @property
+    def name(self) -> str:
+        """The engine's name, such as ``openvino``."""
+        ...
+
+    @property
+    def version(self) -> str:
+        """Version of the engine's library."""
+        ...
+
+    @property
+    def precision(self) -> Precision:
+        """The arithmetic it runs in."""
+        ...
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Scores of a batch: (N, C, z, y, x) or (N, C, y, x) in, the same with classes as C out.
+
+        The result may be overwritten by the next call.
+        """
+        ...
+
+
+def batch_shape(bundle: Bundle) -> tuple[int, ...]:
+    """The shape of one run's input."""
+    if bundle.patch:
+        x, y, z = bundle.patch.size
+        return (1, 1, z, y, x)
+    assert bundle.slices is not None  # Bundle has one or the other
+    x, y = bundle.slices.size
+    return (bundle.slices.batch, bundle.slices.stack, y, x)
+
+
+def check_network(bundle: Bundle, inputs: list[Shape], outputs: list[Shape]) -> None:
+    """Compare a network's declared shapes with what the bundle says.
+
+    Raises:
+        BundleError: not one input and one output of these channels and sizes.
+    """
+    wanted_in = (None, *batch_shape(bundle)[1:])
+    wanted_out = (None, len(bundle.labels), *wanted_in[2:])
+    for what, wanted, found in (("input", wanted_in, inputs), ("output", wanted_out, outputs)):
+        if len(found) != 1 or not _fits(wanted, found[0]):
+            raise BundleError(
+                f"a network with one {what} of shape {_text(wanted)}",
+                found=" and ".join(map(_text, found)) or "none",
+                remedy="mend bundle.toml (labels, stack, size) or export the network again",
+                where=bundle.model_path,
+            )
+
+
+def _fits(wanted: Shape, found: Shape) -> bool:
+    return len(wanted) == len(found) and all(
+        w is None or f is None or w == f for w, f in zip(wanted, found, strict=True)
+    )
+
+
+def _text(shape: Shape) -> str:
+    return "[" + ", ".join("N" if n is None else str(n) for n in shape) + "]"

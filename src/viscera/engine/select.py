@@ -1,0 +1,133 @@
+"""Choose an engine, and fall back on the next where one is absent or breaks."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.bundle import Bundle, Precision
+from viscera.engine.protocol import Engine
+from viscera.errors import BundleError, EngineError, UsageError
+from viscera.findings import Finding
+from viscera.resources import thread_count
+
+# Fastest first, as measured in benchmarks/segment_stages.py; `auto` tries them in this order.
+ENGINES = ("openvino", "onnxruntime")
+
+
+def open_engine(
+    bundle: Bundle,
+    name: str = "auto",
+    *,
+    threads: int | None = None,
+    precision: Precision | None = None,
+) -> FallbackEngine:
+    """Load a bundle's network.
+
+    Args:
+        bundle: a checked bundle.
+        name: one of `ENGINES`, or ``auto`` for the first that works.
+        threads: CPU threads; all that the process may use where not given.
+        precision: f32 or bf16; the fastest that the bundle and the CPU allow where not given.
+
+    Raises:
+        UsageError: an unknown engine.
+        BundleError: the network is not what the bundle says, or no engine can read it.
+        EngineError: the engine asked for is not installed or failed.
+    """
+    if name not in ("auto", *ENGINES):
+        remedy = "choose auto, " + " or ".join(ENGINES)
+        raise UsageError("a known engine", found=repr(name), remedy=remedy)
+    candidates = ENGINES if name == "auto" else (name,)
+    return FallbackEngine(bundle, candidates, thread_count(threads), precision)
+
+
+class FallbackEngine:
+    """The first of several engines that works; when it breaks in mid-run, the next one goes on.
+
+    Attributes:
+        findings: what was tried and failed.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        candidates: tuple[str, ...],
+        threads: int,
+        precision: Precision | None,
+    ) -> None:
+        self.findings: list[Finding] = []
+        self._untried = list(candidates)
+        self._bundle, self._threads, self._precision = bundle, threads, precision
+        self._last_error: Exception | None = None
+        self._next()
+
+    @property
+    def name(self) -> str:
+        """The running engine's name."""
+        return self._engine.name
+
+    @property
+    def version(self) -> str:
+        """The running engine's version."""
+        return self._engine.version
+
+    @property
+    def precision(self) -> Precision:
+        """The running engine's arithmetic."""
+        return self._engine.precision
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `Engine.run`."""
+        while True:
+            try:
+                return self._engine.run(batch)
+            except Exception as error:  # engines raise their own kinds
+                self._note(self._engine.name, error)
+                self._next()
+
+    def _next(self) -> None:
+        while self._untried:
+            kind = self._untried.pop(0)
+            try:
+                self._engine: Engine = _load(kind)(
+                    self._bundle, threads=self._threads, precision=self._precision
+                )
+                return
+            except BundleError:
+                raise
+            except Exception as error:  # absent, or a failure of its own kind
+                self._note(kind, error)
+        reasons = "; ".join(finding.message for finding in self.findings)
+        if isinstance(self._last_error, ImportError):
+            remedy = "install it, or pass --engine auto"
+            raise EngineError("a working engine", found=reasons, remedy=remedy)
+        raise BundleError(
+            "a network that an engine can run",
+            found=reasons,
+            remedy="export the network again, or try another --engine",
+            where=self._bundle.model_path,
+        ) from self._last_error
+
+    def _note(self, kind: str, error: Exception) -> None:
+        self._last_error = error
+        lines = str(error).strip().splitlines()
+        reason = f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+        if isinstance(error, ImportError):
+            reason = "not installed"
+        message = f"engine {kind} failed ({reason})"
+        self.findings.append(
+            Finding("warning", "engine-fallback", message, "the next one was used")
+        )
+
+
+def _load(kind: str) -> Callable[..., Engine]:
+    if kind == "openvino":
+        from viscera.engine.openvino import OpenVinoEngine
+
+        return OpenVinoEngine
+    from viscera.engine.onnxruntime import OnnxRuntimeEngine
+
+    return OnnxRuntimeEngine

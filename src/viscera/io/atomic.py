@@ -1,0 +1,78 @@
+"""Files appear under their final name whole, or not at all."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from viscera.errors import OutputError
+
+
+def check_writable(path: Path, *, overwrite: bool) -> None:
+    """Make the folder and prove, before any work is done, that the file can be written.
+
+    Raises:
+        OutputError: it exists already, or its folder cannot be made or written.
+    """
+    try:
+        if path.is_dir():
+            raise _refuse(path, "a folder")
+        if path.exists() and not overwrite:
+            raise OutputError(
+                "a new output",
+                found="an existing file",
+                remedy="pass --overwrite or choose another name",
+                where=path,
+            )
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=path.parent):
+            pass
+    except (OSError, ValueError) as error:
+        raise _refuse(path, getattr(error, "strerror", None) or str(error)) from error
+
+
+@contextmanager
+def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
+    """A temporary file beside `path` that takes its name when the block ends well.
+
+    Raises:
+        OutputError: not writable, disk full, or `path` exists and must not be overwritten.
+    """
+    check_writable(path, overwrite=overwrite)
+    # The name is short whatever the target's is, so that a long one does not outgrow the limit.
+    temporary = path.parent / f".viscera-{secrets.token_hex(6)}.part"
+    try:
+        with temporary.open("xb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except OSError as error:
+        raise _refuse(path, error.strerror or str(error)) from error
+    finally:
+        with suppress(OSError):
+            temporary.unlink()
+
+
+def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
+    """Write UTF-8 text atomically.
+
+    Raises:
+        OutputError: see `atomic_write`.
+    """
+    with atomic_write(path, overwrite=overwrite) as file:
+        file.write(text.encode("utf-8"))
+
+
+def _refuse(path: Path, found: str) -> OutputError:
+    return OutputError(
+        "a writable output",
+        found=found.lower() if found.isupper() else found,
+        remedy="choose another place, or free some space",
+        where=path,
+    )

@@ -1,0 +1,89 @@
+"""MetaImage (.mha): CT volumes in. The kept readers inflate without a bound, so this one reads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+
+from viscera.affine import Affine
+from viscera.errors import InputError
+from viscera.io.gz import ByteReader
+from viscera.io.hu import to_hu
+from viscera.io.voxels import check_size, read_voxels
+from viscera.volume import Volume
+
+_MOST_LINES, _MOST_LINE_BYTES = 200, 4096
+_TYPES = {
+    "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2",
+    "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i8", "MET_ULONG": "u8",
+    "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
+}  # fmt: skip
+
+
+def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
+    """Read a 3-D .mha whose voxels follow the header, plain or compressed.
+
+    World coordinates of MetaImage are LPS; the volume's are RAS.
+
+    Raises:
+        InputError: unreadable, detached, or not a single 3-D volume of numbers.
+        ResourceError: the declared size exceeds the limit.
+    """
+    with ByteReader(path) as reader:
+        fields = _fields(reader)
+        try:
+            shape = tuple(int(n) for n in fields["DimSize"].split())
+            order = ">" if _first(fields, _ORDERS, "False").lower() == "true" else "<"
+            dtype = np.dtype(order + _TYPES[fields["ElementType"].upper()])
+            spacing = np.array(fields["ElementSpacing"].split(), dtype=np.float64)
+            turned = _first(fields, _MATRICES, "1 0 0 0 1 0 0 0 1").split()
+            directions = np.array(turned, dtype=np.float64).reshape(3, 3).T
+            origin = np.array(_first(fields, _ORIGINS, "0 0 0").split(), dtype=np.float64)
+            matrix = np.eye(4)
+            matrix[:3, :3] = directions * spacing
+            matrix[:3, 3] = origin
+        except (KeyError, ValueError) as error:
+            raise _refuse("DimSize, ElementType, ElementSpacing of a 3-D volume", path) from error
+        channels = fields.get("ElementNumberOfChannels", "1")
+        if len(shape) != 3 or min(shape) < 1 or channels != "1":
+            raise _refuse("a 3-D volume of one channel", path)
+        if fields["ElementDataFile"].upper() != "LOCAL":
+            raise _refuse("voxels in the same file (ElementDataFile = LOCAL)", path)
+        check_size(reader, shape, dtype, limit_mb)
+        if fields.get("CompressedData", "False").lower() == "true":
+            reader.inflate_from_here()
+        stored, findings = read_voxels(reader, shape, dtype)
+    data, more = to_hu(stored, where=path)
+    affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    return Volume(data, affine, name, None, (*findings, *more))
+
+
+_ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
+_ORIGINS = ("Offset", "Position", "Origin")
+
+
+def _first(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:
+    return next((fields[n] for n in names if n in fields), default)
+
+
+def _fields(reader: ByteReader) -> dict[str, str]:
+    """The header's ``key = value`` lines, up to the one that says where the voxels are."""
+    fields: dict[str, str] = {}
+    for _ in range(_MOST_LINES):
+        line = reader.readline(_MOST_LINE_BYTES).decode("utf-8", "replace")
+        key, _, value = line.partition("=")
+        fields[key.strip()] = value.strip()
+        if key.strip() == "ElementDataFile":
+            return fields
+    raise _refuse("a MetaImage header that ends in ElementDataFile", reader.path)
+
+
+def _refuse(expected: str, where: Path) -> InputError:
+    return InputError(
+        expected,
+        found="a header that says otherwise",
+        remedy="save it as one .mha file, or as NIfTI",
+        where=where,
+    )

@@ -1,0 +1,68 @@
+"""Any CT file to a Volume, by content."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from viscera.errors import InputError
+from viscera.io.gz import ByteReader
+from viscera.io.metaimage import read_metaimage
+from viscera.io.nifti import read_nifti
+from viscera.io.nrrd import read_nrrd
+from viscera.resources import available_mb
+from viscera.volume import Volume
+
+SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".mha")
+
+
+def case_name(path: Path) -> str:
+    """The case a file belongs to: its name without suffixes and nnU-Net's channel number."""
+    name = path.name
+    for suffix in (".nii.gz", ".hdr.gz", ".img.gz", ".seg.nrrd", *SUFFIXES):
+        if name.lower().endswith(suffix):
+            name = name[: -len(suffix)]
+            break
+    return name.removesuffix("_0000") or path.name
+
+
+def read_volume(
+    path: str | Path,
+    *,
+    index: int | None = None,
+    limit_mb: float | None = None,
+    strict: bool = False,
+) -> Volume:
+    """Read one CT: NIfTI-1 or -2 (.nii, .nii.gz, .hdr + .img), NRRD or MetaImage (.mha).
+
+    Args:
+        path: the file.
+        index: which volume of a 4-D NIfTI, counted from 0.
+        limit_mb: most memory its voxels may take; what the machine has free where not given.
+        strict: refuse where the orientation would have to be assumed.
+
+    Returns:
+        The volume in HU on its stored grid, with what reading noticed as findings.
+
+    Raises:
+        InputError: not a readable CT volume.
+        ResourceError: the declared size exceeds the limit.
+    """
+    path = Path(path)
+    name = case_name(path)
+    limit_mb = available_mb() if limit_mb is None else limit_mb
+    with ByteReader(path) as reader:
+        head = reader.read(256)
+    if head.startswith(b"NRRD"):
+        reading = read_nrrd
+    elif b"=" in head and (b"ObjectType" in head or b"NDims" in head):
+        reading = read_metaimage
+    else:
+        return read_nifti(path, name=name, limit_mb=limit_mb, index=index, strict=strict)
+    if index is not None:
+        raise InputError(
+            "a 4-D NIfTI for --volume",
+            found="a 3-D file",
+            remedy="leave --volume out",
+            where=path,
+        )
+    return reading(path, name=name, limit_mb=limit_mb)

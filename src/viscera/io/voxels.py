@@ -1,0 +1,82 @@
+"""Read a block of voxels, bounded by what the header declares and by the memory allowed."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.errors import InputError, ResourceError
+from viscera.findings import Finding
+from viscera.io.gz import ByteReader
+
+# No CT compresses by more than this; what does and is large is an attack or an empty volume.
+_BOMB_RATIO, _BOMB_MB = 200, 256
+
+
+def check_size(
+    reader: ByteReader, shape: tuple[int, ...], dtype: np.dtype[np.generic], limit_mb: float
+) -> None:
+    """Judge the declared size before a voxel is inflated.
+
+    Raises:
+        ResourceError: reading needs more than `limit_mb`, or the declared size is out of all
+            proportion to the file.
+    """
+    declared_mb = math.prod(shape) * dtype.itemsize / 1e6
+    # The stored voxels, and HU beside them where their type must change.
+    need_mb = declared_mb + (0 if dtype == np.int16 else math.prod(shape) * 4 / 1e6)
+    if need_mb > limit_mb:
+        raise ResourceError(
+            f"at most {limit_mb:.0f} MB of voxels",
+            found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
+            remedy="raise --memory-limit, or crop or resample the volume",
+            where=reader.path,
+        )
+    if declared_mb > _BOMB_MB and declared_mb * 1e6 / reader.size > _BOMB_RATIO:
+        raise ResourceError(
+            f"a file that inflates by at most {_BOMB_RATIO} times",
+            found=f"{declared_mb:.0f} MB declared in a file of {reader.size / 1e6:.2f} MB",
+            remedy="make sure that this is a CT and not a damaged or hostile file",
+            where=reader.path,
+        )
+
+
+def read_voxels(
+    reader: ByteReader, shape: tuple[int, ...], dtype: np.dtype[np.generic], *, skip: int = 0
+) -> tuple[NDArray[np.generic], list[Finding]]:
+    """The voxels from here on, in Fortran order, and findings on what follows them.
+
+    Args:
+        reader: stands at the first voxel, or before the volumes to skip.
+        shape: voxels along each axis, the first one fastest.
+        dtype: type on disk, with its byte order.
+        skip: bytes to pass over first, as `--volume N` does.
+
+    Raises:
+        InputError: fewer bytes than declared.
+    """
+    while skip > 0:
+        step = len(reader.read(min(skip, 1 << 20)))
+        skip = skip - step if step else 0
+    raw = np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
+    block = memoryview(raw.data)
+    got = reader.readinto(block)
+    if got < len(block):
+        raise InputError(
+            f"{len(block)} bytes of voxels",
+            found=f"{got}",
+            remedy="the file is cut off: copy or export it again",
+            where=reader.path,
+        )
+    return raw.view(dtype).reshape(shape, order="F"), _after(reader)
+
+
+def _after(reader: ByteReader) -> list[Finding]:
+    """What stands behind the voxels; reading on also verifies the gzip checksum."""
+    left_over = reader.finish()
+    if not left_over and not reader.trailing:
+        return []
+    message = f"{left_over + reader.trailing} bytes or more behind the voxels were ignored"
+    return [Finding("warning", "trailing-bytes", message, "check where the file comes from")]

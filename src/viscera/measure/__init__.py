@@ -1,0 +1,5 @@
+"""Numbers drawn from a segmentation."""
+
+from viscera.measure.statistics import OrganStatistics, measure
+
+__all__ = ["OrganStatistics", "measure"]

@@ -1,0 +1,41 @@
+"""The bundle's steps, one after another."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from viscera.affine import Affine
+from viscera.bundle import Step
+from viscera.findings import Finding
+from viscera.organs import BY_NAME, ORGANS
+from viscera.postprocess.closing import close_organs
+from viscera.postprocess.components import drop_small, keep_largest
+from viscera.postprocess.sides import mend_sides
+from viscera.volume import Labels
+
+
+def postprocess(labels: Labels, affine: Affine, steps: Sequence[Step]) -> list[Finding]:
+    """Apply the steps in place.
+
+    Args:
+        labels: [i, j, k] uint8 label map.
+        affine: voxel indices to RAS millimetres.
+        steps: what to do, in order.
+
+    Returns:
+        Findings on what was changed beyond smoothing.
+    """
+    findings = []
+    for step in steps:
+        organs = [BY_NAME[name] for name in step.organs] if step.organs else list(ORGANS)
+        ids = [organ.id for organ in organs]
+        if step.step == "closing":
+            close_organs(labels, ids, step.size)
+        elif step.step == "largest_component":
+            keep_largest(labels, ids)
+        elif step.step == "minimum_volume":
+            drop_small(labels, ids, step.ml, affine.voxel_ml)
+        elif renamed := mend_sides(labels, affine):
+            message = f"{renamed} pieces of kidneys or adrenals were on the wrong side and renamed"
+            findings.append(Finding("fixed", "sides", message, "look at them in the preview"))
+    return findings

@@ -1,0 +1,220 @@
+"""Predictor: a bundle loaded once, applied to many scans. This is the one path of `viscera`."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from viscera import __version__
+from viscera.bundle import Bundle, Precision, read_bundle
+from viscera.checks import SHEAR_LIMIT_DEG, check_volume
+from viscera.engine import FallbackEngine, open_engine
+from viscera.engine.protocol import Engine
+from viscera.errors import NothingToSegmentError
+from viscera.findings import Finding
+from viscera.grid import Grid, straighten
+from viscera.grid.shear import labels_on
+from viscera.postprocess import postprocess
+from viscera.resources import available_mb, require, thread_count
+from viscera.stages import Progress, Stages
+from viscera.volume import Labels, Segmentation, Volume
+from viscera.windows import score_patches, score_slices
+
+# Interpreter, libraries and an engine's code, measured by benchmarks/segment_stages.py.
+_BASE_MB = 260.0
+
+
+class Predictor:
+    """Segments CT volumes with one bundle.
+
+    Example:
+        predictor = viscera.Predictor("phantom")
+        segmentation = predictor.segment("ct.nii.gz")
+    """
+
+    def __init__(
+        self,
+        bundle: str | Path | Bundle,
+        *,
+        engine: str = "auto",
+        threads: int | None = None,
+        memory_limit_mb: float | None = None,
+        precision: Precision | None = None,
+        overlap: float | None = None,
+    ) -> None:
+        """Check the bundle; the network itself is loaded with the first scan.
+
+        Args:
+            bundle: a bundle's folder, the name of a packaged one, or a Bundle.
+            engine: auto, openvino or onnxruntime.
+            threads: CPU threads; all that the process may use where not given.
+            memory_limit_mb: most memory the process may take; what is free where not given.
+            precision: f32 or bf16; the fastest that bundle and CPU allow where not given.
+            overlap: share of a patch that neighbours share; the bundle's where not given.
+
+        Raises:
+            BundleError: the bundle is invalid.
+        """
+        self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        if overlap is not None and self.bundle.patch is not None:
+            patch = replace(self.bundle.patch, overlap=overlap)
+            self.bundle = replace(self.bundle, patch=patch)
+        self.threads = thread_count(threads)
+        self.memory_limit_mb = memory_limit_mb
+        self._engine_name, self._precision = engine, precision
+        self._engine: FallbackEngine | None = None
+
+    def segment(
+        self,
+        source: Any,
+        affine: Any = None,
+        *,
+        strict: bool = False,
+        progress: Progress | None = None,
+        stages: Stages | None = None,
+    ) -> Segmentation:
+        """Find the organs in one scan.
+
+        Args:
+            source: a path, a Volume, a nibabel image, or an [i, j, k] array of HU.
+            affine: (4, 4) matrix to RAS millimetres; for arrays only.
+            strict: raise where something would be assumed or nothing is found.
+            progress: called with the stage's name and the share done.
+            stages: measures the stages; a new one where not given.
+
+        Returns:
+            The labels on the scan's own grid, with findings and provenance.
+
+        Raises:
+            InputError: no CT volume.
+            ResourceError: it needs more memory than the limit.
+            BundleError: the weights cannot be run.
+            NothingToSegmentError: no organ was found, when strict.
+        """
+        stages = stages or Stages(progress=progress)
+        with stages.stage("read"):
+            volume = self._volume(source, affine, strict=strict)
+            findings = [*volume.findings, *check_volume(volume, strict=strict)]
+        straight = volume
+        if volume.affine.shear_deg > SHEAR_LIMIT_DEG:
+            straight = straighten(volume)
+        grid = Grid.fit(straight.shape, straight.affine, self.bundle)
+        need_mb = self.need_mb(straight, grid)
+        limit_mb = self.memory_limit_mb or available_mb() + straight.data.nbytes / 1e6
+        require(need_mb, limit_mb, what="this scan", where=volume.name)
+        with stages.stage("load"):
+            engine = self._loaded()
+        with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
+            labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
+            if self.bundle.patch:
+                slabs = score_patches(
+                    grid,
+                    straight.data,
+                    engine,
+                    self.bundle.patch,
+                    len(self.bundle.labels),
+                    pool,
+                    tell,
+                )
+            else:
+                assert self.bundle.slices is not None  # Bundle has one or the other
+                slabs = score_slices(grid, straight.data, engine, self.bundle.slices, tell)
+            grid.undo(slabs, self.bundle.label_ids, labels, map_over=pool.map)
+        with stages.stage("postprocess"):
+            findings += postprocess(labels, straight.affine, self.bundle.postprocess)
+            if straight is not volume:
+                labels = labels_on(volume, labels, straight.affine)
+        findings += engine.findings
+        if not labels.any():
+            findings.append(_nothing_found(volume, strict=strict))
+        return Segmentation(
+            labels=labels,
+            volume=volume,
+            organs=self.bundle.organs,
+            findings=tuple(findings),
+            provenance=self._provenance(engine, grid, need_mb),
+            stages=stages,
+        )
+
+    @property
+    def made_by(self) -> str:
+        """Version, network and its checksum, as written into every label file."""
+        return f"viscera {__version__} {self.bundle.name} {self.bundle.model.sha256[:12]}"
+
+    def need_mb(self, volume: Volume, grid: Grid) -> float:
+        """Peak memory that segmenting this volume takes, estimated from above, in MB."""
+        voxels = float(np.prod(volume.shape))
+        held = volume.data.nbytes / 1e6 + voxels / 1e6  # the scan and its labels
+        y, x = grid.shape[1:]
+        if self.bundle.patch:
+            depth = self.bundle.patch.size[2]
+            # Half-precision scores, the part of them that is moved, and a slab of the input.
+            overlap = self.bundle.patch.overlap
+            classes = len(self.bundle.labels)
+            scores = classes * depth * y * x * 2 * (1 + overlap) / 1e6
+            working = scores + depth * y * x * 4 * 2 / 1e6
+        else:
+            assert self.bundle.slices is not None  # Bundle has one or the other
+            working = (len(self.bundle.labels) + 8) * self.bundle.slices.batch * y * x * 8 / 1e6
+        cleaning = 4 * voxels / 1e6 if self.bundle.postprocess else 0.0
+        return _BASE_MB + held + max(working + self.bundle.model.working_mb, cleaning)
+
+    def _volume(self, source: Any, affine: Any, *, strict: bool) -> Volume:
+        if isinstance(source, str | Path):
+            # Imported here: a caller with arrays needs no reader.
+            from viscera.io import read_volume
+
+            return read_volume(source, strict=strict, limit_mb=self.memory_limit_mb)
+        return Volume.of(source, affine)
+
+    def _loaded(self) -> FallbackEngine:
+        if self._engine is None:
+            self._engine = open_engine(
+                self.bundle, self._engine_name, threads=self.threads, precision=self._precision
+            )
+        return self._engine
+
+    def _provenance(self, engine: Engine, grid: Grid, need_mb: float) -> dict[str, Any]:
+        bundle = self.bundle
+        return {
+            "made_by": self.made_by,
+            "bundle": {
+                "name": bundle.name,
+                "sha256": bundle.model.sha256,
+                "licence": bundle.about.licence,
+                "intended_use": bundle.about.intended_use,
+            },
+            "engine": {
+                "name": engine.name,
+                "version": engine.version,
+                "precision": engine.precision,
+                "threads": self.threads,
+            },
+            "grid": {
+                "orientation": bundle.input.orientation,
+                "shape_zyx": list(grid.shape),
+                "spacing_mm_zyx": [round(s, 6) for s in grid.spacing_mm],
+                "overlap": bundle.patch.overlap if bundle.patch else None,
+            },
+            "planned_mb": round(need_mb),
+        }
+
+
+def _nothing_found(volume: Volume, *, strict: bool) -> Finding:
+    if strict:
+        raise NothingToSegmentError(
+            "an abdominal CT",
+            found="no abdomen: not one organ",
+            remedy="check that this is a CT of the abdomen",
+            where=volume.name,
+        )
+    return Finding(
+        "warning",
+        "no-abdomen",
+        "no abdomen found: the labels are empty",
+        "check that this is a CT of the abdomen, in HU",
+    )

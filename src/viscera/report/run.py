@@ -1,0 +1,41 @@
+"""The report of a run: everything that was done to one case, JSON-ready.
+
+It names the case as its file does, and nothing else about the patient: no path, no date, no text
+from the header.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+from viscera import __version__
+from viscera.volume import Segmentation
+
+
+def report_of(segmentation: Segmentation) -> dict[str, Any]:
+    """Versions, bundle, engine, grids, findings, volumes, and what each stage cost."""
+    volume, stages = segmentation.volume, segmentation.stages
+    report: dict[str, Any] = {
+        "case": volume.name,
+        "viscera": __version__,
+        "python": platform.python_version(),
+        "system": f"{platform.system()} {platform.machine()}, {os.cpu_count()} CPUs",
+        **segmentation.provenance,
+        "source": {
+            "shape_ijk": list(volume.shape),
+            "spacing_mm_ijk": [round(s, 6) for s in volume.affine.spacing_mm],
+            "orientation": volume.affine.axcodes,
+            "dtype": str(volume.data.dtype),
+        },
+        "findings": [finding.as_dict() for finding in segmentation.findings],
+        "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml().items()},
+    }
+    if stages is not None:
+        report["stages"] = {
+            name: {"seconds": round(seconds, 3), "peak_mb": round(stages.peaks_mb[name], 1)}
+            for name, seconds in stages.seconds.items()
+        }
+        report["seconds"] = round(sum(stages.seconds.values()), 3)
+    return report

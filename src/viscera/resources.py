@@ -1,0 +1,83 @@
+"""What this process may use: CPU threads and memory, container limits included."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from viscera.errors import ResourceError, UsageError
+
+_UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
+
+
+def thread_count(asked: int | None = None) -> int:
+    """Threads to use: as asked, else OMP_NUM_THREADS, else the CPUs this process may run on.
+
+    CPU affinity and a cgroup's quota both count.
+    """
+    if asked:
+        return asked
+    with suppress(KeyError, ValueError):
+        named = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
+        if named > 0:
+            return named
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(usable or 1, _cgroup_cpus()))
+
+
+def available_mb() -> float:
+    """Memory that can still be taken without swapping, in MB (10^6 bytes)."""
+    free = float("inf")
+    with suppress(OSError, ValueError, IndexError):
+        info = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = int(info.split("MemAvailable:")[1].split()[0]) * 1024 / 1e6
+    if free == float("inf"):
+        with suppress(AttributeError, ValueError, OSError):  # macOS has the total only
+            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.7 / 1e6
+    with suppress(OSError, ValueError):  # cgroup v2; "max" is no number
+        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
+        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
+        free = min(free, (limit - used) / 1e6)
+    return free if free != float("inf") else 4000.0
+
+
+def parse_memory(text: str) -> float:
+    """MB of a size such as ``800M`` or ``1.5G`` (powers of ten).
+
+    Raises:
+        UsageError: not such a size.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", text.strip().upper())
+    if not match or float(match[1]) <= 0:
+        raise UsageError("a memory size such as 800M or 1.5G", found=repr(text), remedy="mend it")
+    return float(match[1]) * _UNITS_MB[match[2]]
+
+
+def require(need_mb: float, limit_mb: float, *, what: str, where: object = None) -> None:
+    """Stop before allocating what is not there.
+
+    Raises:
+        ResourceError: the need is above the limit; the message names it.
+    """
+    if need_mb > limit_mb:
+        raise ResourceError(
+            f"a memory limit of at least {need_mb:.0f} MB for {what}",
+            found=f"{limit_mb:.0f} MB",
+            remedy="raise --memory-limit, close other programs, or crop the volume",
+            where=where,
+        )
+
+
+def _cgroup_cpus() -> int:
+    """CPUs that a cgroup's quota allows, rounded up; many where there is no quota."""
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, -(-int(quota) // int(period)))
+    with suppress(OSError, ValueError):
+        v1 = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((v1 / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        if quota_us > 0:
+            return max(1, -(-quota_us // int((v1 / "cpu.cfs_period_us").read_text())))
+    return 1 << 16

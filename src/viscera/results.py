@@ -1,0 +1,158 @@
+"""Results: the files that one case leaves behind, checked before the work and written after it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from viscera.errors import OutputError, UsageError, VisceraError
+from viscera.io import write_labels, write_masks
+from viscera.io.atomic import atomic_write, check_writable, write_text
+from viscera.io.gz import ByteReader
+from viscera.io.nifti import read_nifti_header
+from viscera.io.nifti_header import load_header
+from viscera.io.write import write_itksnap_labels, write_slicer_colours
+from viscera.organs import Organ
+from viscera.report.run import report_of
+from viscera.stages import Stages
+from viscera.volume import Segmentation
+
+_SUFFIXES = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Where one case's results go. Everything stands beside the label map, under its stem.
+
+    Attributes:
+        labels: the label map, .nii.gz or .nii.
+        masks: a binary file an organ, in a folder.
+        statistics: JSON and CSV.
+        preview: PNG.
+        report: JSON.
+        tables: ITK-SNAP's label file and Slicer's colour table.
+        overwrite: replace what stands there.
+    """
+
+    labels: Path
+    masks: bool = False
+    statistics: bool = False
+    preview: bool = False
+    report: bool = False
+    tables: bool = False
+    overwrite: bool = False
+
+    def at(self, labels: Path) -> Results:
+        """The same kinds of results for another case."""
+        return replace(self, labels=labels)
+
+    def beside(self, suffix: str) -> Path:
+        """A path with the label map's stem."""
+        name = self.labels.name
+        for ending in _SUFFIXES:
+            name = name.removesuffix(ending)
+        return self.labels.with_name(name + suffix)
+
+    def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
+        """Every file that will be written, the label map last."""
+        if self.masks:
+            yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
+        if self.statistics:
+            yield from (self.beside("_statistics.json"), self.beside("_statistics.csv"))
+        if self.preview:
+            yield self.beside("_preview.png")
+        if self.tables:
+            yield from (self.beside("_itksnap.txt"), self.beside("_slicer.ctbl"))
+        if self.report:
+            yield self.beside("_report.json")
+        yield self.labels
+
+    def check(self, source: Path, organs: Iterable[Organ]) -> None:
+        """Prove before the work that all of it can be written.
+
+        Raises:
+            UsageError: a result would replace the input.
+            OutputError: not writable, or exists already.
+        """
+        if not self.labels.name.lower().endswith(_SUFFIXES):
+            raise OutputError(
+                "an output name that ends in .nii.gz or .nii",
+                found=self.labels.name,
+                remedy="rename it, or name a folder",
+                where=self.labels,
+            )
+        for path in self.paths(organs):
+            if path.exists() and source.exists() and path.samefile(source):
+                raise UsageError(
+                    "an output other than the input",
+                    found="the same file",
+                    remedy="choose another -o",
+                    where=path,
+                )
+            check_writable(path, overwrite=self.overwrite)
+
+    def finished(self, source: Path, organs: Iterable[Organ], made_by: str) -> bool:
+        """Whether an earlier run left all of it, whole, on this grid, from this very network."""
+        if not all(path.is_file() for path in self.paths(organs)):
+            return False
+        try:
+            header = read_nifti_header(self.labels)
+            with ByteReader(self.labels) as reader:
+                reader.finish(most=1 << 40)  # verifies the checksum
+            if bytes(load_header(header.block)["descrip"]).rstrip(b"\0").decode() != made_by:
+                return False
+            with ByteReader(source) as reader:
+                is_nrrd_or_mha = reader.read(4) in (b"NRRD", b"Obje", b"NDim")
+            if is_nrrd_or_mha:
+                return True
+            expected = read_nifti_header(source)
+        except VisceraError:
+            return False
+        return header.shape == expected.shape and header.affine == expected.affine
+
+    def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
+        """Write everything; the label map comes last, so that its presence means all is done.
+
+        Returns:
+            The run's report, statistics included where they were asked for.
+
+        Raises:
+            OutputError: disk full, or something else took the place meanwhile.
+        """
+        overwrite, extra = self.overwrite, {}
+        if self.statistics:
+            from viscera.measure.statistics import as_csv, measure
+
+            with stages.stage("statistics"):
+                name, rows = segmentation.volume.name, measure(segmentation)
+                extra["statistics"] = {row.organ: row.as_dict() for row in rows}
+                _write_json(self.beside("_statistics.json"), extra["statistics"], overwrite)
+                text = as_csv(name, rows)
+                write_text(self.beside("_statistics.csv"), text, overwrite=overwrite)
+        if self.preview:
+            from viscera.report.preview import preview_png
+
+            with stages.stage("preview"):
+                picture = preview_png(segmentation)
+                with atomic_write(self.beside("_preview.png"), overwrite=overwrite) as file:
+                    file.write(picture)
+        if self.tables:
+            organs = segmentation.organs
+            write_itksnap_labels(self.beside("_itksnap.txt"), organs, overwrite=overwrite)
+            write_slicer_colours(self.beside("_slicer.ctbl"), organs, overwrite=overwrite)
+        with stages.stage("write"):
+            if self.masks:
+                write_masks(self.beside("_masks"), segmentation, overwrite=overwrite)
+            write_labels(self.labels, segmentation, overwrite=overwrite)
+        report = {**report_of(segmentation), **extra}
+        if self.report:
+            _write_json(self.beside("_report.json"), report, overwrite)
+        return report
+
+
+def _write_json(path: Path, content: Any, overwrite: bool) -> None:
+    text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    write_text(path, text, overwrite=overwrite)

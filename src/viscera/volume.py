@@ -1,0 +1,159 @@
+"""Volume: a CT's intensities on their grid. Segmentation: the labels found on that same grid."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.affine import Affine
+from viscera.errors import InputError
+from viscera.findings import Finding
+from viscera.organs import BY_ID, BY_NAME, Organ, select
+
+if TYPE_CHECKING:
+    from viscera.stages import Stages
+
+Hu = NDArray[np.int16] | NDArray[np.float32]
+Labels = NDArray[np.uint8]
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """One CT series in Hounsfield units.
+
+    Attributes:
+        data: [i, j, k] int16, or float32 where the values are not whole. Files give Fortran
+            order, so that ``data.T`` is C-contiguous and its first axis the slowest on disk.
+        affine: voxel indices to RAS millimetres.
+        name: the case's name, from its file.
+        nifti_header: header bytes of the NIfTI the volume came from, so that the labels can be
+            written on the very same grid; None for other sources.
+        findings: what reading noticed.
+    """
+
+    data: Hu
+    affine: Affine
+    name: str = "volume"
+    nifti_header: bytes | None = None
+    findings: tuple[Finding, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.data.ndim != 3 or 0 in self.data.shape:
+            raise InputError(
+                "a volume of three dimensions, each at least 1",
+                found=f"shape {self.data.shape}",
+                remedy="pass one CT series as [i, j, k]",
+                where=self.name,
+            )
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along i, j and k."""
+        i, j, k = self.data.shape
+        return i, j, k
+
+    def noting(self, *findings: Finding) -> Volume:
+        """The same volume with these findings added."""
+        return replace(self, findings=(*self.findings, *findings))
+
+    def shifted(self, offset_hu: float) -> Volume:
+        """The same volume with this added to every voxel, for scans stored with an offset."""
+        if not offset_hu:
+            return self
+        from viscera.io.hu import to_hu  # io stands above this module in the house
+
+        data, _ = to_hu(self.data, inter=offset_hu, where=self.name)
+        message = f"{offset_hu:g} HU were added to every voxel, as asked"
+        return replace(self, data=data).noting(Finding("info", "hu-offset", message))
+
+    @classmethod
+    def of(cls, source: Any, affine: Any = None, *, name: str = "volume") -> Volume:
+        """A volume from an array and its affine, or from a nibabel image.
+
+        Args:
+            source: [i, j, k] array of Hounsfield units, or an image with ``dataobj``,
+                ``affine`` and ``header``.
+            affine: (4, 4) matrix to RAS millimetres; for arrays only.
+            name: the case's name.
+
+        Raises:
+            InputError: an array without affine, or no volume of real numbers.
+        """
+        if isinstance(source, Volume):
+            return source
+        header = None
+        if affine is None:
+            if not hasattr(source, "dataobj") or not hasattr(source, "affine"):
+                raise InputError(
+                    "a path, a nibabel image, a Volume, or an array with its affine",
+                    found=type(source).__name__,
+                    remedy="pass affine=(4x4 matrix to RAS millimetres) along with an array",
+                )
+            affine = source.affine
+            header = getattr(getattr(source, "header", None), "binaryblock", None)
+            source = source.dataobj
+        # Imported here: io stands above this module in the house.
+        from viscera.io.hu import to_hu
+
+        data, findings = to_hu(np.asarray(source), where=name)
+        matrix = affine if isinstance(affine, Affine) else Affine(affine)
+        return cls(data, matrix, name, header, tuple(findings))
+
+
+@dataclass(frozen=True, eq=False)
+class Segmentation:
+    """Labels of a volume, on its own grid.
+
+    Attributes:
+        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.organs`.
+        volume: the CT that was segmented; its affine is the labels' affine.
+        organs: the organs that were looked for, found or not.
+        findings: what was noticed from reading to post-processing.
+        provenance: what made it: versions, bundle, engine and grid, JSON-ready.
+        stages: seconds and peak memory of every stage.
+    """
+
+    labels: Labels
+    volume: Volume
+    organs: tuple[Organ, ...]
+    findings: tuple[Finding, ...] = ()
+    provenance: dict[str, Any] = field(default_factory=dict)
+    stages: Stages | None = None
+
+    @property
+    def affine(self) -> Affine:
+        """Voxel indices to RAS millimetres, the volume's own."""
+        return self.volume.affine
+
+    def mask(self, organ: str | int) -> NDArray[np.bool_]:
+        """One organ as [i, j, k] bool.
+
+        Raises:
+            UsageError: no such organ.
+        """
+        wanted = BY_ID[organ] if isinstance(organ, int) and organ in BY_ID else None
+        wanted = wanted or select([str(organ)])[0]
+        return np.asarray(self.labels == wanted.id)
+
+    def volumes_ml(self) -> dict[str, float]:
+        """Millilitres of each organ looked for, 0.0 where none was found."""
+        counts = np.bincount(self.labels.ravel(order="K"), minlength=256)
+        return {o.name: float(counts[o.id]) * self.affine.voxel_ml for o in self.organs}
+
+    def only(self, organs: Sequence[Organ]) -> Segmentation:
+        """The same result with all other organs removed."""
+        table = np.zeros(256, dtype=np.uint8)
+        for organ in organs:
+            table[organ.id] = organ.id
+        kept = tuple(o for o in self.organs if BY_NAME[o.name] in organs)
+        return replace(self, labels=table[self.labels], organs=kept)
+
+    def save(self, path: str, *, overwrite: bool = False) -> None:
+        """Write the labels as NIfTI on the source's own grid; see `viscera.io.write_labels`."""
+        from viscera.io import write_labels
+
+        write_labels(path, self, overwrite=overwrite)
