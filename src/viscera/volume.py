@@ -141,7 +141,9 @@ class Segmentation:
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each organ looked for, 0.0 where none was found."""
-        counts = np.bincount(self.labels.ravel(order="K"), minlength=256)
+        # Plane by plane: bincount would turn all labels into 64-bit integers at once.
+        counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in self.labels.T)
+        assert isinstance(counts, np.ndarray)  # a volume has at least one plane
         return {o.name: float(counts[o.id]) * self.affine.voxel_ml for o in self.organs}
 
     def only(self, organs: Sequence[Organ]) -> Segmentation:

@@ -45,15 +45,15 @@ def preview_png(segmentation: Segmentation) -> bytes:
     """
     found = segmentation.volumes_ml()
     organs = [organ for organ in segmentation.organs if found[organ.name] > 0]
-    panels = [_draw(plane, organs) for plane in _planes(segmentation)]
-    width = sum(p.width for p in panels) + _GAP_PX * (len(panels) + 1) + _LEGEND_PX
+    columns = _columns(_planes(segmentation), organs)
+    width = sum(c.width for c in columns) + _GAP_PX * (len(columns) + 1) + _LEGEND_PX
     page = Image.new("RGB", (width, _HEAD_PX + _PANEL_PX + _FOOT_PX), _PAPER)
     pen = ImageDraw.Draw(page)
     pen.text((_GAP_PX, 14), segmentation.volume.name, _INK, _font(24))
     left = _GAP_PX
-    for panel in panels:
-        page.paste(panel, (left, _HEAD_PX))
-        left += panel.width + _GAP_PX
+    for column in columns:
+        page.paste(column, (left, _HEAD_PX))
+        left += column.width + _GAP_PX
     _legend(pen, left + 8, segmentation, found)
     made_by = str(segmentation.provenance.get("bundle", {}).get("name", ""))
     foot = f"viscera  {made_by}   window {_WINDOW_HU[0]:.0f} to {_WINDOW_HU[1]:.0f} HU"
@@ -98,7 +98,7 @@ def _around(labels: Labels, spacing_mm: tuple[float, float, float]) -> tuple[sli
 
 def _best_cut(labels: NDArray[np.uint8], axis: int) -> int:
     """The cut with most organs on it, among equals the one with most labelled area."""
-    n = labels.shape[axis]
+    n = int(labels.shape[axis])
     if not labels.any():
         return n // 2
     score = [0.0] * n
@@ -110,10 +110,23 @@ def _best_cut(labels: NDArray[np.uint8], axis: int) -> int:
     return score.index(max(score))
 
 
-def _draw(plane: _Plane, organs: list[Organ]) -> Image.Image:
-    """One panel: grey CT, faint fill, crisp contour, letters at its ends."""
+def _columns(planes: list[_Plane], organs: list[Organ]) -> list[Image.Image]:
+    """The panels side by side; coronal and sagittal above each other where the stack is short."""
+    axial, coronal, sagittal = planes
+    if 2 * coronal.size_mm[0] > coronal.size_mm[1]:
+        return [_draw(plane, organs, _PANEL_PX) for plane in planes]
+    half = (_PANEL_PX - _GAP_PX) // 2
+    pair = [_draw(plane, organs, half) for plane in (coronal, sagittal)]
+    column = Image.new("RGB", (max(p.width for p in pair), _PANEL_PX), _PAPER)
+    column.paste(pair[0], (0, 0))
+    column.paste(pair[1], (0, _PANEL_PX - half))
+    return [_draw(axial, organs, _PANEL_PX), column]
+
+
+def _draw(plane: _Plane, organs: list[Organ], height: int) -> Image.Image:
+    """One panel of this height: grey CT, faint fill, crisp contour, letters at its ends."""
     height_mm, width_mm = plane.size_mm
-    scale = min(_PANEL_PX / height_mm, 1.35 * _PANEL_PX / width_mm)
+    scale = min(height / height_mm, 1.35 * _PANEL_PX / width_mm)
     size = (max(1, round(width_mm * scale)), max(1, round(height_mm * scale)))
     big = (size[0] * _SHARPER, size[1] * _SHARPER)
     low, high = _WINDOW_HU
@@ -129,17 +142,17 @@ def _draw(plane: _Plane, organs: list[Organ]) -> Image.Image:
         colour = np.array(organ.colour, dtype=np.float32)
         picture[inside] += (colour - picture[inside]) * _FILL
         picture[edge] = colour
-    panel = Image.new("RGB", (size[0], _PANEL_PX), (0, 0, 0))
+    panel = Image.new("RGB", (size[0], height), (0, 0, 0))
     small = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(
         size, Image.Resampling.BOX
     )
-    top = (_PANEL_PX - size[1]) // 2
+    top = (height - size[1]) // 2
     panel.paste(small, (0, top))
     pen, font = ImageDraw.Draw(panel), _font(20)
-    middle_x, middle_y = size[0] / 2, _PANEL_PX / 2
+    middle_x, middle_y = size[0] / 2, height / 2
     spots = zip(
         plane.ends,
-        ((10, middle_y), (size[0] - 10, middle_y), (middle_x, 22), (middle_x, _PANEL_PX - 14)),
+        ((10, middle_y), (size[0] - 10, middle_y), (middle_x, 22), (middle_x, height - 14)),
         ("lm", "rm", "mm", "mm"),
         strict=True,
     )
