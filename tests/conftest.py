@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from tests.networks import nearest_bundle
-from viscera.phantom import phantom
+from viscera.phantom import make_phantom
 
 # CI sets this, and vendors' telemetry stays silent under it: what a test then proves is nothing.
 os.environ.pop("CI", None)
@@ -24,7 +24,7 @@ needs_shared = pytest.mark.skipif(
 @pytest.fixture(scope="session")
 def small_phantom():
     """A coarse phantom of 360 x 280 x 280 mm and its labels."""
-    return phantom(7, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0), noise_hu=5)
+    return make_phantom(7, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0), noise_hu=5)
 
 
 @pytest.fixture(scope="session")

@@ -101,7 +101,8 @@ def _same_grid(source: Path, output: Path) -> None:
         for field in ("srow_x", "srow_y", "srow_z", "quatern_b", "quatern_c", "quatern_d",
                       "qoffset_x", "qoffset_y", "qoffset_z", "sform_code", "qform_code",
                       "xyzt_units"):  # fmt: skip
-            assert made.header[field].tobytes() == given.header[field].astype(
-                made.header[field].dtype
-            ).tobytes(), field
+            assert (
+                made.header[field].tobytes()
+                == given.header[field].astype(made.header[field].dtype).tobytes()
+            ), field
         np.testing.assert_array_equal(made.header["pixdim"][:4], given.header["pixdim"][:4])

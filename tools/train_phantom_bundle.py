@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from viscera.phantom import phantom
+from viscera.phantom import make_phantom
 
 SPACING_MM = 4.0
 PATCH = (64, 80, 96)  # z, y, x
@@ -87,7 +87,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     cases = []
     for seed in range(1000, 1040):  # the tests use seeds below 1000
-        volume, labels = phantom(
+        volume, labels = make_phantom(
             seed, shape=(96, 80, 72), spacing_mm=(SPACING_MM,) * 3, noise_hu=rng.uniform(3, 14)
         )
         cases.append((volume.data.T.astype(np.float32), labels.T.copy()))

@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from viscera.affine import Affine
     from viscera.api import segment
-    from viscera.bundle import Bundle, read_bundle
+    from viscera.bundle import Bundle
+    from viscera.bundles import read_bundle
     from viscera.errors import VisceraError
     from viscera.findings import Finding
     from viscera.io import read_volume, write_labels, write_masks
     from viscera.organs import ORGANS, Organ
-    from viscera.phantom import phantom
+    from viscera.phantom import make_phantom
     from viscera.predictor import Predictor
     from viscera.volume import Segmentation, Volume
 
@@ -36,8 +37,8 @@ _HOMES = {
     "Segmentation": "volume",
     "VisceraError": "errors",
     "Volume": "volume",
-    "phantom": "phantom",
-    "read_bundle": "bundle",
+    "make_phantom": "phantom",
+    "read_bundle": "bundles",
     "read_volume": "io",
     "segment": "api",
     "write_labels": "io",
@@ -54,7 +55,7 @@ __all__ = [
     "Segmentation",
     "VisceraError",
     "Volume",
-    "phantom",
+    "make_phantom",
     "read_bundle",
     "read_volume",
     "segment",

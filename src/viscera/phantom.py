@@ -56,7 +56,7 @@ _TUBES = (
 )
 
 
-def phantom(
+def make_phantom(
     seed: int = 0,
     *,
     shape: tuple[int, int, int] = (160, 120, 72),

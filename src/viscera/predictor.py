@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from viscera import __version__
-from viscera.bundle import Bundle, Precision, read_bundle
+from viscera.bundle import Bundle, Precision
+from viscera.bundles import read_bundle
 from viscera.checks import SHEAR_LIMIT_DEG, check_volume
 from viscera.engine import FallbackEngine, open_engine
 from viscera.engine.protocol import Engine

@@ -13,13 +13,13 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from viscera.phantom import phantom
+from viscera.phantom import make_phantom
 
 _AFFINE = np.diag([-7.5, -7.0, 10.0, 1.0])
 
 
 def ct(shape=(48, 40, 28)) -> np.ndarray:
-    volume, _ = phantom(7, shape=shape, spacing_mm=(7.5, 7.0, 10.0), noise_hu=5)
+    volume, _ = make_phantom(7, shape=shape, spacing_mm=(7.5, 7.0, 10.0), noise_hu=5)
     return volume.data
 
 
@@ -289,7 +289,7 @@ def shape(folder, text="48,40,1"):
 
 def long_scan(folder):
     """512 x 512 x 1500, one millimetre apart: 786 MB of voxels."""
-    volume, _ = phantom(7, shape=(512, 512, 3), spacing_mm=(0.7, 0.7, 60.0), noise_hu=5)
+    volume, _ = make_phantom(7, shape=(512, 512, 3), spacing_mm=(0.7, 0.7, 60.0), noise_hu=5)
     header = nib.Nifti1Header()
     header.set_data_dtype(np.int16)
     header.set_data_shape((512, 512, 1500))
@@ -317,7 +317,7 @@ def air(folder):
 
 
 def labels(folder):
-    _, truth = phantom(7, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
+    _, truth = make_phantom(7, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
     return save(folder, truth)
 
 

@@ -8,7 +8,8 @@ from typing import Any
 
 import click
 
-from viscera.bundle import Bundle, packaged, read_bundle
+from viscera.bundle import Bundle
+from viscera.bundles import packaged, read_bundle
 
 
 @click.command()

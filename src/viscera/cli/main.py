@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 from importlib import import_module
-from typing import Any, NoReturn
+from typing import NoReturn
 
 import click
 
@@ -53,39 +53,48 @@ def viscera() -> None:
     """
 
 
-class _Terminated(BaseException):
-    """SIGTERM, so that temporary files are removed on the way out."""
+class _Interrupted(BaseException):
+    """SIGINT or SIGTERM, so that temporary files are removed on the way out."""
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its documented code."""
-    signal.signal(signal.SIGTERM, _raise_terminated)
+    received: list[int] = []
+
+    def interrupt(number: int, _frame: object) -> None:
+        received.append(number)
+        raise _Interrupted
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, interrupt)
+    try:
+        code = _run(arguments)
+    except BaseException:
+        # Libraries turn an interruption during their import into errors of their own.
+        if not received:
+            raise
+        code = 0
+    if received:
+        click.echo("viscera: interrupted; nothing half-written was left", err=True)
+        code = 128 + received[0]
+    sys.exit(code)
+
+
+def _run(arguments: list[str] | None) -> int:
+    """Run the command; its errors become messages and exit codes."""
     try:
         code = viscera.main(arguments, prog_name="viscera", standalone_mode=False)
-        sys.exit(code if isinstance(code, int) else 0)
+        return code if isinstance(code, int) else 0
     except VisceraError as error:
         click.echo(f"viscera: {error}", err=True)
-        sys.exit(error.exit_code)
+        return error.exit_code
     except click.ClickException as error:
         error.show()
-        sys.exit(2)
-    except (click.Abort, KeyboardInterrupt):
-        click.echo("viscera: interrupted; nothing half-written was left", err=True)
-        sys.exit(130)
-    except _Terminated:
-        click.echo("viscera: terminated; nothing half-written was left", err=True)
-        sys.exit(143)
-    except BrokenPipeError:
-        sys.stderr.close()
-        sys.exit(1)
+        return 2
     except MemoryError:
         click.echo(
             "viscera: expected enough memory, found none left; close other programs, or pass "
             "--memory-limit",
             err=True,
         )
-        sys.exit(7)
-
-
-def _raise_terminated(*_: Any) -> None:
-    raise _Terminated
+        return 7

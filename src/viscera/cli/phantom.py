@@ -35,14 +35,14 @@ def command(
     """
     from viscera.io import write_volume
     from viscera.organs import ORGANS
-    from viscera.phantom import phantom
+    from viscera.phantom import make_phantom
     from viscera.volume import Segmentation
 
     if min(spacing) <= 0:
         raise click.BadParameter("each spacing must be above 0", param_hint="--spacing")
     if labels is not None and labels == output:
         raise OutputError("two files", found="one name", remedy="rename one", where=output)
-    volume, truth = phantom(seed, shape=shape, spacing_mm=spacing)
+    volume, truth = make_phantom(seed, shape=shape, spacing_mm=spacing)
     write_volume(output, volume, overwrite=overwrite)
     if labels is not None:
         Segmentation(truth, volume, ORGANS).save(str(labels), overwrite=overwrite)

@@ -1,0 +1,96 @@
+"""Bundles on disk: those that came with the installation, and how any of them is read."""
+
+from __future__ import annotations
+
+import hashlib
+import tomllib
+from dataclasses import replace
+from pathlib import Path
+
+from viscera.bundle import FORMAT, Bundle
+from viscera.errors import BundleError
+from viscera.schema import build
+
+_PACKAGED = Path(__file__).parent
+# What pickles begin with: a protocol opcode, or torch's zip archive.
+_PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+
+
+def packaged() -> tuple[str, ...]:
+    """Names of the bundles that came with the installation."""
+    return tuple(sorted(p.parent.name for p in _PACKAGED.glob("*/bundle.toml")))
+
+
+def read_bundle(source: str | Path) -> Bundle:
+    """Read and check a bundle: its settings, and the checksum of its weights.
+
+    Args:
+        source: a bundle's folder, or the name of a packaged one.
+
+    Raises:
+        BundleError: missing, unknown keys, wrong values, or weights that are not those described.
+    """
+    folder = Path(source)
+    if not folder.is_dir() and str(source) in packaged():
+        folder = _PACKAGED / source
+    path = folder / "bundle.toml"
+    if str(source) == "default" and not path.exists():
+        raise BundleError(
+            "a default network",
+            found="none in this version",
+            remedy="pass --bundle FOLDER, or --bundle phantom for generated phantoms",
+        )
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        remedy = "mend the file"
+        raise BundleError("TOML", found=str(error), remedy=remedy, where=path) from error
+    except OSError as error:
+        raise BundleError(
+            "a bundle: a folder with bundle.toml, or one of " + ", ".join(packaged()),
+            found=error.strerror or str(error),
+            remedy="pass --bundle FOLDER",
+            where=path,
+        ) from error
+    version = table.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise BundleError(
+            f"a bundle of format {FORMAT} or older",
+            found=f"format {version}",
+            remedy="update viscera",
+            where=path,
+        )
+    if version != FORMAT:
+        found = f"format = {version!r}"
+        raise BundleError(f"format = {FORMAT}", found=found, remedy="mend the file", where=path)
+    bundle = replace(build(Bundle, table, path, skip=("folder",)), folder=folder)
+    _check_weights(bundle)
+    return bundle
+
+
+def _check_weights(bundle: Bundle) -> None:
+    path = bundle.model_path
+    try:
+        weights = path.read_bytes()
+    except OSError as error:
+        raise BundleError(
+            "the network's file",
+            found=error.strerror or str(error),
+            remedy="put it there, or mend 'model.file'",
+            where=path,
+        ) from error
+    if weights.startswith(_PICKLE_STARTS):
+        raise BundleError(
+            "an ONNX file",
+            found="a pickle or zip archive",
+            remedy="export the network to ONNX; viscera never unpickles",
+            where=path,
+        )
+    digest = hashlib.sha256(weights).hexdigest()
+    if digest != bundle.model.sha256.lower():
+        raise BundleError(
+            f"weights with sha256 {bundle.model.sha256[:16]}...",
+            found=f"{digest[:16]}...",
+            remedy="fetch the bundle again, or mend 'model.sha256' if you changed the network",
+            where=path,
+        )

@@ -1,0 +1,103 @@
+import hashlib
+
+import pytest
+
+from tests.conftest import EXAMPLE_BUNDLE, needs_shared
+from tests.networks import LABELS, nearest_bundle, slices_body, write_bundle
+from viscera.bundles import packaged, read_bundle
+from viscera.errors import BundleError
+
+
+def edited(folder, old, new):
+    bundle = nearest_bundle(folder)
+    text = (bundle / "bundle.toml").read_text()
+    assert old in text
+    (bundle / "bundle.toml").write_text(text.replace(old, new))
+    return bundle
+
+
+def test_reads_a_patch_bundle(tmp_path):
+    bundle = read_bundle(nearest_bundle(tmp_path))
+    assert bundle.patch.size == (24, 24, 16)
+    assert bundle.slices is None
+    assert bundle.channels == 1
+    assert bundle.input.scale == (0.0, 1000.0)
+    assert [o.name for o in bundle.organs][:3] == ["liver", "kidney_right", "spleen"]
+    assert bundle.label_ids[:5] == (0, 0, 0, 0, 1)
+
+
+def test_reads_a_slice_bundle(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"onnx")
+    folder = write_bundle(tmp_path, body=slices_body(5, (192, 160)), labels=LABELS)
+    bundle = read_bundle(folder)
+    assert bundle.channels == 5
+    assert bundle.slices.size == (192, 160)
+    assert bundle.input.scale == (-160.0, 460.0)  # the window becomes 0 to 1
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("overlap = 0.25", "overlap = 1.0", "an overlap from 0 to below 1 in .patch., found 1.0"),
+        ("overlap = 0.25", "overlap = '0.25'", "expected float at 'patch.overlap'"),
+        ("size = [24, 24, 16]", "size = [24, 24]", "3 values at 'patch.size'"),
+        ("size = [24, 24, 16]", "size = [24, 0, 16]", "a patch size above 0"),
+        ("spacing_mm = [8.0, 8.0, 8.0]", "spacing_mm = [8.0, 8.0]", "along x, y, z"),
+        ("spacing_mm = [8.0, 8.0, 8.0]", "spacing_mm = [8.0, 8.0, 0.0]", "above 0"),
+        ("orientation = 'LPS'", "orientation = 'LRS'", "an orientation such as LPS"),
+        ("orientation = 'LPS'", "oriëntation = 'LPS'", "expected TOML"),
+        ("orientation = 'LPS'", "orientatio = 'LPS'", "did you mean 'orientation'"),
+        ("mean_hu = 0.0", "", "mean_hu with a std_hu"),
+        ("window_hu = [-1000.0, 1000.0]", "window_hu = [10, 10]", "a rising window_hu"),
+        ("window_hu = [-1000.0, 1000.0]", "", "the key 'input.window_hu'"),
+        ("'background'", "'backgruond'", "begin with background"),
+        ("'liver'", "'spleen'", "each organ once"),
+        ("format = 1", "format = 99", "update viscera"),
+        ("format = 1", "format = 'one'", "format = 1"),
+        ("format = 1", "", "format = 1"),
+        ("format = 1", "format = 1\nfolder = '/etc'", "a known key"),
+        ("[patch]", "[slices]\nstack = 3\nsize = [4, 4]\n[patch]", "either .patch. or .slices."),
+        ("[model]", "[about]\nauthor = 'me'\n[model]", "'about.author'"),
+        ("[model]", "[[postprocess]]\nstep = 'opening'\n[model]", "one of 'closing'"),
+        ("[model]", "[[postprocess]]\nstep = 'closing'\nsize = 4\n[model]", "an odd size"),
+        ("[model]", "[[postprocess]]\nstep = 'sides'\norgans = ['heart']\n[model]", "by name"),
+        ("[model]", "postprocess = 3\n[model]", "a list at 'postprocess'"),
+    ],
+)
+def test_strict(tmp_path, old, new, message):
+    old = old.replace("'LPS'", '"LPS"')
+    with pytest.raises(BundleError, match=message) as caught:
+        read_bundle(edited(tmp_path, old, new))
+    assert caught.value.exit_code == 8
+    assert "bundle.toml" in str(caught.value)
+
+
+def test_weights_must_be_the_described_ones(tmp_path):
+    bundle = nearest_bundle(tmp_path)
+    with (bundle / "model.onnx").open("ab") as file:
+        file.write(b"!")
+    with pytest.raises(BundleError, match="sha256"):
+        read_bundle(bundle)
+    (bundle / "model.onnx").unlink()
+    with pytest.raises(BundleError, match="the network's file"):
+        read_bundle(bundle)
+
+
+def test_unknown_bundles_name_the_packaged_ones():
+    with pytest.raises(BundleError, match="phantom"):
+        read_bundle("no_such_bundle")
+
+
+@pytest.mark.parametrize("name", packaged())
+def test_packaged_bundles_are_whole_and_have_a_card(name):
+    bundle = read_bundle(name)
+    assert hashlib.sha256(bundle.model_path.read_bytes()).hexdigest() == bundle.model.sha256
+    card = (bundle.folder / "README.md").read_text()
+    for said in ("Trained on", "Licence", "Not a medical device"):
+        assert said in card
+
+
+@needs_shared
+def test_the_example_bundle_describes_the_published_network():
+    bundle = read_bundle(EXAMPLE_BUNDLE)
+    assert bundle.label_ids == tuple(range(14))

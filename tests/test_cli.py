@@ -1,0 +1,203 @@
+"""The command line: outputs, batches, interruptions, exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from tests.networks import nearest_bundle
+from viscera.cli.main import COMMANDS
+from viscera.cli.main import viscera as command
+from viscera.errors import BatchError, NothingToSegmentError, UsageError
+from viscera.io import write_volume
+from viscera.organs import ORGANS
+
+
+def run(*arguments):
+    return CliRunner().invoke(command, [str(a) for a in arguments], catch_exceptions=False)
+
+
+@pytest.fixture
+def scans(tmp_path, small_phantom):
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    for name in ("a_0000.nii.gz", "b.nii.gz", "c.nii"):
+        write_volume(folder / name, small_phantom[0])
+    (folder / "notes.txt").write_text("not a scan")
+    (folder / ".hidden.nii.gz").write_text("not a scan")
+    return folder
+
+
+def test_one_file_with_everything_beside_it(tmp_path, scans, nearest):
+    result = run("segment", scans / "b.nii.gz", "-o", tmp_path / "out" / "liver.nii.gz",
+                 "-b", nearest, "--masks", "-s", "-p", "--report", "--tables")  # fmt: skip
+    assert result.stdout == ""
+    assert "written in" in result.stderr
+    out = tmp_path / "out"
+    names = {p.name for p in out.iterdir()}
+    assert names == {
+        "liver.nii.gz", "liver_masks", "liver_statistics.json", "liver_statistics.csv",
+        "liver_preview.png", "liver_report.json", "liver_itksnap.txt", "liver_slicer.ctbl",
+    }  # fmt: skip
+    report = json.loads((out / "liver_report.json").read_text())
+    assert report["case"] == "b"
+    assert report["engine"]["threads"] >= 1
+    assert set(report["stages"]) >= {"read", "load", "network", "postprocess", "write"}
+    assert all(s["peak_mb"] > 0 for s in report["stages"].values())
+    assert str(tmp_path) not in (out / "liver_report.json").read_text()
+    masks = {p.name for p in (out / "liver_masks").iterdir()}
+    assert masks == {f"{o}.nii.gz" for o in report["volumes_ml"]}
+
+
+def test_json_goes_to_stdout_alone(tmp_path, scans, nearest):
+    result = run("segment", scans / "b.nii.gz", "-o", tmp_path / "o.nii.gz", "-b", nearest,
+                 "--json", "-q")  # fmt: skip
+    assert json.loads(result.stdout)["volumes_ml"]["liver"] > 500
+    assert result.stderr == ""
+
+
+def test_a_folder_is_a_batch_that_goes_on_where_it_stopped(tmp_path, scans, nearest):
+    out = tmp_path / "out"
+    result = run("segment", scans, "-o", out, "-b", nearest)
+    assert {p.name for p in out.iterdir()} == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
+    assert result.stderr.count("written in") == 3
+    first = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
+    (out / "b.nii.gz").unlink()
+    (out / "c.nii.gz").write_bytes((out / "c.nii.gz").read_bytes()[:-20])  # damaged meanwhile
+    with pytest.raises(BatchError):  # not ours to replace without being told
+        run("segment", scans, "-o", out, "-b", nearest)
+    result = run("segment", scans, "-o", out, "-b", nearest, "--overwrite")
+    assert result.stderr.count("written in") == 3
+    result = run("segment", scans, "-o", out, "-b", nearest)
+    assert result.stderr.count("finished already") == 3
+    assert {p.name for p in out.iterdir()} == set(first)
+
+
+def test_another_network_does_not_pass_as_finished(tmp_path, scans, nearest):
+    out, other = tmp_path / "out", nearest_bundle(tmp_path / "other")
+    toml = other / "bundle.toml"
+    toml.write_text(toml.read_text().replace("test.net", "other.net"))
+    run("segment", scans, "-o", out, "-b", nearest, "-q")
+    with pytest.raises(BatchError):
+        run("segment", scans, "-o", out, "-b", other, "-q")
+
+
+def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
+    (scans / "bad.nii.gz").write_text("no scan")
+    out = tmp_path / "out"
+    with pytest.raises(BatchError) as caught:
+        run("segment", scans, "-o", out, "-b", nearest)
+    assert caught.value.exit_code == 6
+    rows = (out / "failures.csv").read_text().splitlines()
+    assert rows[0] == "file,exit_code,message"
+    assert rows[1].startswith("bad.nii.gz,3,")
+    assert len([p for p in out.iterdir() if p.name.endswith(".nii.gz")]) == 3
+    (scans / "bad.nii.gz").unlink()
+    run("segment", scans, "-o", out, "-b", nearest)
+    assert not (out / "failures.csv").exists()
+
+
+def test_roi_subset_in_both_spellings(tmp_path, scans, nearest):
+    for n, option in enumerate(("--roi_subset", "--roi-subset", "-rs")):
+        out = tmp_path / f"{n}.nii.gz"
+        run("segment", scans / "b.nii.gz", "-o", out, "-b", nearest, option, "liver,spleen")
+        assert set(np.unique(np.asarray(nib.load(out).dataobj))) <= {0, 1, 3}
+    with pytest.raises(UsageError, match="did you mean 'liver'"):
+        run("segment", scans / "b.nii.gz", "-b", nearest, "-rs", "livr")
+
+
+def test_where_results_go(tmp_path, scans, nearest, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    run("segment", scans / "a_0000.nii.gz", "-b", nearest, "-q")
+    assert (tmp_path / "a_labels.nii.gz").exists()
+    (tmp_path / "folder").mkdir()
+    run("segment", "-i", scans / "a_0000.nii.gz", "-o", tmp_path / "folder", "-b", nearest, "-q")
+    assert (tmp_path / "folder" / "a.nii.gz").exists()
+    with pytest.raises(UsageError, match="output folder"):
+        run("segment", scans, "-b", nearest)
+    with pytest.raises(UsageError, match="a CT file or a folder"):
+        run("segment", "-b", nearest)
+    write_volume(scans / "b.nii", viscera_volume(scans))
+    with pytest.raises(UsageError, match="several of 'b'"):
+        run("segment", scans, "-o", tmp_path / "x", "-b", nearest)
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(NothingToSegmentError):
+        run("segment", tmp_path / "empty", "-o", tmp_path / "x", "-b", nearest)
+
+
+def viscera_volume(scans):
+    from viscera.io import read_volume
+
+    return read_volume(scans / "b.nii.gz")
+
+
+def test_list_classes():
+    lines = run("segment", "--list-classes").stdout.splitlines()
+    assert lines == [f"{o.id:2d} {o.name}" for o in ORGANS]
+    listed = json.loads(run("segment", "--list_classes", "--json").stdout)
+    assert listed["13"] == "kidney_left"
+
+
+def test_info(nearest):
+    assert "phantom" in run("info").stdout.split()
+    text = run("info", "phantom").stdout
+    assert "sha256" in text
+    assert "Apache-2.0" in text
+    described = json.loads(run("info", nearest, "--json").stdout)
+    assert described["patch"]["size"] == [24, 24, 16]
+
+
+def test_help_costs_no_numpy():
+    code = (
+        "import sys; from viscera.cli.main import viscera\n"
+        "viscera.main(['--help'], standalone_mode=False)\n"
+        "heavy = {'numpy', 'nibabel', 'openvino', 'onnxruntime', 'scipy', 'rich', 'torch'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    for name, says in COMMANDS.items():
+        assert name in done.stdout
+        assert says in done.stdout
+
+
+def test_exit_codes_of_the_process():
+    def code(*arguments):
+        call = [sys.executable, "-m", "viscera", *arguments]
+        return subprocess.run(call, capture_output=True, check=False).returncode
+
+    assert code("--version") == 0
+    assert code("no-such-command") == 2
+    assert code("segment", "--no-such-option") == 2
+    assert code("segment", "a.nii", "-b", "no_such_bundle") == 8
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize(
+    ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
+)
+@pytest.mark.parametrize("wait_s", [0.4, 0.8, 1.2])
+def test_interruption_leaves_no_corrupt_output(tmp_path, scans, nearest, number, code, wait_s):
+    for n in range(20):  # enough work to be in the middle of
+        os.link(scans / "b.nii.gz", scans / f"more{n}.nii.gz")
+    out = tmp_path / "out"
+    call = [sys.executable, "-m", "viscera", "segment", str(scans), "-o", str(out)]
+    process = subprocess.Popen([*call, "-b", str(nearest)], stderr=subprocess.PIPE)
+    time.sleep(wait_s)
+    process.send_signal(number)
+    _, text = process.communicate()
+    # Before its handlers stand, Python dies of the signal itself; it has written nothing then.
+    assert process.returncode in (code, -number), text
+    for path in out.glob("*.nii.gz"):
+        assert nib.load(path).get_fdata().any(), "a file under its final name is whole"
+    if number != signal.SIGKILL and out.exists():
+        assert not list(out.glob(".viscera-*"))
+    result = run("segment", scans, "-o", out, "-b", nearest)
+    assert result.stderr.count("written in") + result.stderr.count("finished already") == 23

@@ -1,0 +1,151 @@
+"""The house's own rules: public names, layers, imports, docs in step with the code."""
+
+import ast
+import importlib
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+import viscera
+from tests.conftest import ROOT
+from viscera.cli.main import COMMANDS
+
+SOURCE = ROOT / "src" / "viscera"
+
+# From the top down; a module may import from its own layer and those below.
+LAYERS = (
+    {"__main__", "cli"},
+    {"results"},
+    {"report", "measure"},
+    {"api"},
+    {"predictor"},
+    {"windows", "checks"},
+    {"grid", "engine", "postprocess"},
+    {"bundles"},
+    {"bundle"},
+    {"io"},
+    {"schema", "phantom"},
+    {"volume", "stages", "resources"},
+    {"affine", "organs"},
+    {"errors", "findings", "__init__"},
+)
+# Volume offers conveniences that read and write; they import the readers when called.
+UPWARD = {("volume", "io"), ("__init__", "*")}
+
+
+def test_public_names_are_exactly_these():
+    assert sorted(viscera.__all__) == sorted(
+        ["ORGANS", "Affine", "Bundle", "Finding", "Organ", "Predictor", "Segmentation",
+         "VisceraError", "Volume", "make_phantom", "read_bundle", "read_volume", "segment",
+         "write_labels", "write_masks"]
+    )  # fmt: skip
+    for name in viscera.__all__:
+        assert getattr(viscera, name).__doc__ or name == "ORGANS"
+    with pytest.raises(AttributeError):
+        viscera.no_such_name  # noqa: B018
+
+
+def modules():
+    for path in sorted(SOURCE.rglob("*.py")):
+        relative = path.relative_to(SOURCE)
+        yield path, relative.parts[0].removesuffix(".py")
+
+
+def level(room):
+    return next(n for n, layer in enumerate(LAYERS) if room in layer)
+
+
+def test_arrows_point_down():
+    for path, room in modules():
+        for node in ast.walk(ast.parse(path.read_text())):
+            names = []
+            if isinstance(node, ast.ImportFrom) and node.module:
+                names = [node.module]
+            elif isinstance(node, ast.Import):
+                names = [alias.name for alias in node.names]
+            for name in names:
+                if not name.startswith("viscera."):
+                    continue
+                other = name.split(".")[1]
+                if (room, other) in UPWARD or (room, "*") in UPWARD:
+                    continue
+                assert level(room) <= level(other), f"{path.name} imports {name}"
+
+
+def test_each_module_imports_on_its_own_and_none_needs_torch():
+    names = [
+        ".".join(("viscera", *p.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
+            ".__init__"
+        )
+        for p, _ in modules()
+        if p.name != "__main__.py"
+    ]
+    code = (
+        "import importlib, sys\n"
+        f"for name in {names!r}:\n"
+        "    importlib.import_module(name)\n"
+        "assert 'torch' not in sys.modules\n"
+        "assert 'onnx' not in sys.modules\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_the_library_never_prints_or_exits():
+    for path, room in modules():
+        if room in ("cli", "__main__"):
+            continue
+        text = path.read_text()
+        for word in ("print(", "sys.exit", "SystemExit", "warnings.filterwarnings", "urllib"):
+            assert word not in text, f"{path.name} uses {word}"
+
+
+def test_files_keep_one_purpose():
+    for path, _ in modules():
+        assert len(path.read_text().splitlines()) <= 300, f"{path.name} has outgrown its room"
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_every_command_has_a_page_with_every_option(name):
+    from docs.reference import reference
+
+    page = (ROOT / "docs" / "commands" / f"{name}.md").read_text()
+    assert reference(name) in page, "run: python docs/reference.py"
+
+
+@pytest.mark.parametrize("name", list(COMMANDS))
+def test_the_list_of_commands_is_the_commands_own(name):
+    command = importlib.import_module(f"viscera.cli.{name}").command
+    assert isinstance(command, click.Command)
+    assert command.help.split("\n\n")[0].replace("\n", " ") == COMMANDS[name]
+
+
+def test_exit_codes_are_documented():
+    from viscera import errors
+
+    page = (ROOT / "docs" / "bad-input.md").read_text()
+    for kind in vars(errors).values():
+        if isinstance(kind, type) and issubclass(kind, errors.VisceraError):
+            assert f"| {kind.exit_code} |" in page
+            assert kind.__name__ in errors.__doc__
+
+
+def test_markdown_links_lead_somewhere():
+    import re
+
+    for page in [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md")]:
+        for target in re.findall(r"\]\(([^)#]+)\)", page.read_text()):
+            if "://" not in target:
+                assert (page.parent / target).exists(), f"{page.name} -> {target}"
+
+
+def test_no_patient_volume_is_in_the_repository():
+    kinds = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy", ".npz", ".pkl", ".pt")
+    listed = subprocess.run(
+        ["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False
+    ).stdout.split()
+    assert not [name for name in listed if name.lower().endswith(kinds)]
+    assert Path(ROOT / "LICENSE").exists()

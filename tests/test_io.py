@@ -1,0 +1,252 @@
+"""Reading and writing, against nibabel and SimpleITK."""
+
+import gzip
+
+import nibabel as nib
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+import viscera
+from viscera.errors import InputError, OutputError
+from viscera.findings import Finding
+from viscera.io import case_name, read_volume, write_volume
+from viscera.io.gz import ByteReader
+from viscera.organs import ORGANS
+
+AFFINE = np.array([[-0.7, 0.1, 0, 80], [0.1, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
+
+
+@pytest.fixture
+def hu():
+    return np.random.default_rng(0).integers(-1024, 1500, (17, 13, 9)).astype(np.int16)
+
+
+@pytest.mark.parametrize("name", ["a.nii", "a.nii.gz"])
+@pytest.mark.parametrize("kind", [nib.Nifti1Image, nib.Nifti2Image])
+def test_nifti_as_nibabel_reads_it(tmp_path, hu, name, kind):
+    nib.save(kind(hu, AFFINE), tmp_path / name)
+    volume = read_volume(tmp_path / name)
+    expected = nib.load(tmp_path / name)
+    np.testing.assert_array_equal(volume.data, np.asarray(expected.dataobj))
+    np.testing.assert_array_equal(volume.affine.matrix, expected.affine)
+    assert volume.data.dtype == np.int16
+    assert volume.data.T.flags.c_contiguous
+    assert volume.findings == ()
+
+
+@pytest.mark.parametrize(("slope", "inter"), [(2.5, -1024.0), (1.0, -1024.0), (0.5, 0.25)])
+def test_scaling_is_exact(tmp_path, slope, inter):
+    stored = np.arange(0, 2400, dtype=np.uint16).reshape(20, 12, 10)
+    image = nib.Nifti1Image(stored, AFFINE)
+    image.header.set_slope_inter(slope, inter)
+    nib.save(image, tmp_path / "a.nii.gz")
+    raw = bytearray(gzip.decompress((tmp_path / "a.nii.gz").read_bytes()))
+    raw[112:120] = np.array([slope, inter], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    volume = read_volume(tmp_path / "a.nii")
+    expected = nib.load(tmp_path / "a.nii").get_fdata()
+    np.testing.assert_array_equal(volume.data, expected)
+    whole = float(slope).is_integer() and float(inter).is_integer()
+    assert volume.data.dtype == (np.int16 if whole else np.float32)
+
+
+def test_big_integers_stay_exact_or_become_float(tmp_path):
+    nib.save(nib.Nifti1Image(np.full((8, 8, 8), 40000, np.int32), AFFINE), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.data.dtype == np.float32
+    assert (volume.data == 40000).all()
+
+
+@pytest.mark.parametrize("suffix", ["nrrd", "mha"])
+@pytest.mark.parametrize("compressed", [True, False])
+@pytest.mark.parametrize("kind", [sitk.sitkInt16, sitk.sitkUInt16, sitk.sitkFloat64])
+def test_itk_formats_as_simpleitk_writes_them(tmp_path, hu, suffix, compressed, kind):
+    image = sitk.Cast(sitk.GetImageFromArray(np.abs(hu).T), kind)
+    turn = np.deg2rad(15)
+    image.SetDirection([np.cos(turn), -np.sin(turn), 0, np.sin(turn), np.cos(turn), 0, 0, 0, 1])
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-10, 20.5, 300))
+    sitk.WriteImage(image, tmp_path / f"a.{suffix}", compressed)
+    volume = read_volume(tmp_path / f"a.{suffix}")
+    # The same image as NIfTI, read by nibabel, is the oracle of its geometry.
+    sitk.WriteImage(image, tmp_path / "oracle.nii.gz")
+    np.testing.assert_allclose(
+        volume.affine.matrix, nib.load(tmp_path / "oracle.nii.gz").affine, atol=1e-4
+    )
+    np.testing.assert_array_equal(volume.data, np.abs(hu))
+
+
+def test_nrrd_bomb_is_not_inflated(tmp_path):
+    header = (
+        "NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\n"
+        "sizes: 2000 2000 2000\nspace directions: (1,0,0) (0,1,0) (0,0,1)\n"
+        "endian: little\nencoding: gzip\nspace origin: (0,0,0)\n\n"
+    )
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + gzip.compress(bytes(1 << 20)))
+    with pytest.raises(viscera.errors.ResourceError, match=r"memory-limit|in a file of"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+@pytest.mark.parametrize("suffix", ["nrrd", "mha"])
+def test_itk_formats_cut_off(tmp_path, hu, suffix):
+    path = tmp_path / f"a.{suffix}"
+    sitk.WriteImage(sitk.GetImageFromArray(hu.T), path)
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(InputError, match="cut off"):
+        read_volume(path)
+
+
+def test_detached_and_colour_itk_files_are_refused(tmp_path, hu):
+    sitk.WriteImage(sitk.GetImageFromArray(hu.T), tmp_path / "a.mhd")
+    with pytest.raises(InputError, match="LOCAL"):
+        read_volume(tmp_path / "a.mhd")
+    colour = sitk.Compose([sitk.GetImageFromArray(hu.T)] * 3)
+    sitk.WriteImage(colour, tmp_path / "b.mha")
+    with pytest.raises(InputError, match="one channel"):
+        read_volume(tmp_path / "b.mha")
+    sitk.WriteImage(colour, tmp_path / "c.nrrd")
+    with pytest.raises(InputError, match="3-D"):
+        read_volume(tmp_path / "c.nrrd")
+
+
+@pytest.mark.parametrize("name", ["out.nii", "out.nii.gz"])
+def test_labels_lie_on_the_sources_grid(tmp_path, small_phantom, name):
+    volume, truth = small_phantom
+    source = nib.Nifti1Image(volume.data, AFFINE)
+    source.set_qform(AFFINE, code=2)
+    source.set_sform(AFFINE, code=4)
+    source.header["descrip"] = b"Mustermann^Max 1970-01-01"
+    source.header["db_name"] = b"Mustermann"
+    source.header["intent_name"] = b"Max"
+    nib.save(source, tmp_path / "ct.nii.gz")
+    read = read_volume(tmp_path / "ct.nii.gz")
+    segmentation = viscera.Segmentation(truth, read, ORGANS)
+    segmentation.save(str(tmp_path / name))
+    made, given = nib.load(tmp_path / name), nib.load(tmp_path / "ct.nii.gz")
+    np.testing.assert_array_equal(np.asarray(made.dataobj), truth)
+    np.testing.assert_array_equal(made.affine, given.affine)
+    assert (int(made.header["qform_code"]), int(made.header["sform_code"])) == (2, 4)
+    np.testing.assert_array_equal(made.get_qform(), given.get_qform())
+    raw = (tmp_path / name).read_bytes()
+    raw = gzip.decompress(raw) if name.endswith(".gz") else raw
+    assert b"Mustermann" not in raw
+    assert b"Max" not in raw
+    table = made.header.extensions[0]
+    assert table.get_code() == 30
+    assert all(organ.name.encode() in table.content for organ in ORGANS)
+    # SimpleITK sees the same grid.
+    a, b = sitk.ReadImage(tmp_path / "ct.nii.gz"), sitk.ReadImage(tmp_path / name)
+    assert (a.GetOrigin(), a.GetDirection(), a.GetSpacing()) == (
+        b.GetOrigin(), b.GetDirection(), b.GetSpacing()
+    )  # fmt: skip
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(b).T, truth)
+
+
+def test_labels_of_an_nrrd_lie_where_it_lies(tmp_path, small_phantom):
+    volume, truth = small_phantom
+    image = sitk.GetImageFromArray(volume.data.T)
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((-10, 20.5, 300))
+    sitk.WriteImage(image, tmp_path / "ct.nrrd")
+    segmentation = viscera.Segmentation(truth, read_volume(tmp_path / "ct.nrrd"), ORGANS)
+    viscera.write_labels(tmp_path / "out.nii.gz", segmentation)
+    made = sitk.ReadImage(tmp_path / "out.nii.gz")
+    np.testing.assert_allclose(made.GetOrigin(), image.GetOrigin(), atol=1e-4)
+    np.testing.assert_allclose(made.GetSpacing(), image.GetSpacing(), atol=1e-6)
+    np.testing.assert_allclose(made.GetDirection(), image.GetDirection(), atol=1e-6)
+
+
+def test_the_same_labels_give_the_same_bytes(tmp_path, small_phantom):
+    volume, truth = small_phantom
+    for name in ("a.nii.gz", "b.nii.gz"):
+        viscera.Segmentation(truth, volume, ORGANS).save(str(tmp_path / name))
+    assert (tmp_path / "a.nii.gz").read_bytes() == (tmp_path / "b.nii.gz").read_bytes()
+
+
+def test_masks_and_tables(tmp_path, small_phantom):
+    from viscera.io.write import write_itksnap_labels, write_slicer_colours
+
+    volume, truth = small_phantom
+    segmentation = viscera.Segmentation(truth, volume, ORGANS)
+    viscera.write_masks(tmp_path, segmentation)
+    for organ in ORGANS:
+        mask = np.asarray(nib.load(tmp_path / f"{organ.name}.nii.gz").dataobj)
+        np.testing.assert_array_equal(mask, truth == organ.id)
+    write_itksnap_labels(tmp_path / "itk.txt", ORGANS)
+    rows = [
+        r.split(None, 7) for r in (tmp_path / "itk.txt").read_text().splitlines() if r[0] != "#"
+    ]
+    assert [(int(r[0]), r[7]) for r in rows[1:]] == [(o.id, f'"{o.title}"') for o in ORGANS]
+    write_slicer_colours(tmp_path / "slicer.ctbl", ORGANS)
+    rows = [r.split() for r in (tmp_path / "slicer.ctbl").read_text().splitlines() if r[0] != "#"]
+    assert [(int(r[0]), r[1]) for r in rows[1:]] == [(o.id, o.name) for o in ORGANS]
+    assert all(len(r) == 6 for r in rows)
+
+
+def test_volume_round_trip(tmp_path, small_phantom):
+    volume, _ = small_phantom
+    write_volume(tmp_path / "a.nii.gz", volume)
+    again = read_volume(tmp_path / "a.nii.gz")
+    np.testing.assert_array_equal(again.data, volume.data)
+    np.testing.assert_allclose(again.affine.matrix, volume.affine.matrix, rtol=1e-6)
+
+
+def test_nothing_is_overwritten_or_left_behind(tmp_path, small_phantom):
+    volume, truth = small_phantom
+    segmentation = viscera.Segmentation(truth, volume, ORGANS)
+    segmentation.save(str(tmp_path / "a.nii.gz"))
+    with pytest.raises(OutputError, match="--overwrite"):
+        segmentation.save(str(tmp_path / "a.nii.gz"))
+    segmentation.save(str(tmp_path / "a.nii.gz"), overwrite=True)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
+
+
+def test_a_failing_write_leaves_the_old_file(tmp_path):
+    from viscera.io.atomic import atomic_write
+
+    def fill_the_disk():
+        with atomic_write(target, overwrite=True) as file:
+            file.write(b"new")
+            raise OSError(28, "No space left on device")
+
+    target = tmp_path / "a.txt"
+    target.write_text("old")
+    with pytest.raises(OutputError, match="No space"):
+        fill_the_disk()
+    assert target.read_text() == "old"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_gzip_reader_reads_no_more_than_asked(tmp_path):
+    (tmp_path / "a.gz").write_bytes(gzip.compress(bytes(50 << 20)))
+    with ByteReader(tmp_path / "a.gz") as reader:
+        assert len(reader.read(1000)) == 1000
+        assert len(reader._pending) < 1 << 20
+
+
+def test_case_names():
+    from pathlib import Path
+
+    names = {"FLARE_0001_0000.nii.gz": "FLARE_0001", "a.b.nii": "a.b", "x.seg.nrrd": "x",
+             "c.hdr": "c", "plain": "plain", "UP.NII.GZ": "UP"}  # fmt: skip
+    assert {n: case_name(Path(n)) for n in names} == names
+
+
+def test_api_takes_images_and_arrays(small_phantom):
+    volume, _ = small_phantom
+    image = nib.Nifti1Image(volume.data, volume.affine.matrix)
+    from_image = viscera.Volume.of(image)
+    from_array = viscera.Volume.of(volume.data, volume.affine.matrix)
+    np.testing.assert_array_equal(from_image.data, from_array.data)
+    assert from_image.affine == from_array.affine
+    with pytest.raises(InputError, match="affine="):
+        viscera.Volume.of(volume.data)
+    with pytest.raises(InputError, match="three dimensions"):
+        viscera.Volume.of(volume.data[0], np.eye(4))
+
+
+def test_findings_speak():
+    finding = Finding("warning", "oblique", "the grid is turned", "look")
+    assert str(finding) == "the grid is turned; look"
+    assert finding.as_dict()["code"] == "oblique"

@@ -1,0 +1,33 @@
+import pytest
+
+from viscera.errors import UsageError
+from viscera.organs import ORGANS, PAIRS, select
+
+# FLARE's label order and the NSD tolerances of its evaluation script.
+FLARE = [
+    ("liver", 5), ("kidney_right", 3), ("spleen", 3), ("pancreas", 5), ("aorta", 2),
+    ("inferior_vena_cava", 2), ("adrenal_gland_right", 2), ("adrenal_gland_left", 2),
+    ("gallbladder", 2), ("esophagus", 3), ("stomach", 5), ("duodenum", 7), ("kidney_left", 3),
+]  # fmt: skip
+
+
+def test_order_and_tolerances_are_flares():
+    assert [(o.name, o.tolerance_mm) for o in ORGANS] == FLARE
+    assert [o.id for o in ORGANS] == list(range(1, 14))
+
+
+def test_each_organ_can_be_told_apart():
+    assert len({o.colour for o in ORGANS}) == len({o.title for o in ORGANS}) == 13
+
+
+def test_pairs_are_right_then_left():
+    assert [(r.side, left.side) for r, left in PAIRS] == [("right", "left")] * 2
+
+
+def test_select_sorts_and_forgives_spelling():
+    assert [o.name for o in select(["Kidney-Left", " liver"])] == ["liver", "kidney_left"]
+
+
+def test_select_names_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'spleen'"):
+        select(["spleeen"])

@@ -1,0 +1,140 @@
+"""Post-processing, against scipy's morphology and labelling."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy import ndimage
+
+from viscera.affine import Affine
+from viscera.bundle import Step
+from viscera.organs import BY_NAME
+from viscera.postprocess import postprocess
+from viscera.postprocess.closing import close_organs, organ_box
+from viscera.postprocess.components import drop_small, find_components, keep_largest
+from viscera.postprocess.sides import mend_sides
+
+UPRIGHT = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))
+
+
+def blobs(seed, shape=(20, 18, 15), organs=3, density=0.25):
+    rng = np.random.default_rng(seed)
+    labels = np.zeros(shape, np.uint8, order="F")
+    for organ in range(1, organs + 1):
+        labels[ndimage.gaussian_filter(rng.random(shape), 1) > 1 - density - 0.22] = organ
+        labels[rng.random(shape) < 0.1] = organ
+    return labels
+
+
+def closed_by_scipy(labels, ids, size):
+    """One organ after another on the untouched labels, claiming background only."""
+    result = labels.copy()
+    cube = np.ones((size,) * 3, bool)
+    for organ in ids:
+        padded = np.pad(labels == organ, size, mode="constant")
+        grown = ndimage.binary_dilation(padded, cube)[(slice(size, -size),) * 3]
+        closed = ndimage.binary_erosion(grown, cube, border_value=1)
+        result[closed & (labels == 0)] = organ
+    return result
+
+
+@given(st.integers(0, 10_000), st.sampled_from([3, 5]), st.integers(1, 150))
+@settings(max_examples=40, deadline=None)
+def test_closing_is_scipys(seed, size, depth):
+    labels = blobs(seed, (9, 8, depth), density=0.05)
+    ids = [1, 2, 3]
+    expected = closed_by_scipy(labels, ids, size)
+    close_organs(labels, ids, size)
+    np.testing.assert_array_equal(labels, expected)
+
+
+def test_closing_fills_a_hole_and_spares_neighbours():
+    labels = np.zeros((9, 9, 9), np.uint8)
+    labels[2:7, 2:7, 2:7] = 4
+    labels[4, 4, 4] = 0
+    labels[4, 4, 5] = 9
+    close_organs(labels, [4])
+    assert labels[4, 4, 4] == 4
+    assert labels[4, 4, 5] == 9
+    assert (labels > 0).sum() == 125
+
+
+def test_box():
+    labels = np.zeros((6, 7, 8), np.uint8)
+    assert organ_box(labels) is None
+    labels[1, 2, 3] = labels[4, 2, 6] = 5
+    assert organ_box(labels) == (slice(1, 5), slice(2, 3), slice(3, 7))
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_components_are_scipys(seed):
+    labels = blobs(seed)
+    found = find_components(labels, [1, 3])
+    for organ in (1, 3):
+        pieces, count = ndimage.label(labels == organ, np.ones((3, 3, 3)))
+        own = np.flatnonzero(found.label == organ)
+        assert own.size == count
+        sizes = np.bincount(pieces.ravel())[1:]
+        assert sorted(found.voxels[own]) == sorted(sizes)
+        centres = ndimage.center_of_mass(labels == organ, pieces, range(1, count + 1))
+        np.testing.assert_allclose(np.sort(found.centre[own], axis=0), np.sort(centres, axis=0))
+    assert 2 not in found.label
+
+
+def test_keep_largest_and_drop_small():
+    labels = np.zeros((20, 10, 10), np.uint8)
+    labels[1:6, 1:6, 1:6] = 1
+    labels[10:12, 1:3, 1:3] = 1
+    labels[15, 5, 5] = 2
+    untouched = labels.copy()
+    keep_largest(labels, [1])
+    assert (labels == 1).sum() == 125
+    assert (labels == 2).sum() == 1
+    drop_small(untouched, [1, 2], least_ml=0.005, voxel_ml=0.001)
+    assert (untouched == 1).sum() == 125 + 8
+    assert (untouched == 2).sum() == 0
+
+
+def kidneys(flip=False):
+    """Aorta and cava in the middle, a kidney on each side; x = -i, so high i is left."""
+    labels = np.zeros((100, 60, 40), np.uint8, order="F")
+    labels[46:50, 30:34, :] = BY_NAME["inferior_vena_cava"].id
+    labels[52:56, 30:34, :] = BY_NAME["aorta"].id
+    labels[10:25, 25:40, 5:35] = BY_NAME["kidney_right"].id
+    labels[75:90, 25:40, 5:35] = BY_NAME["kidney_left"].id
+    return labels
+
+
+def test_sides_are_mended_and_right_ones_left_alone():
+    labels = kidneys()
+    assert mend_sides(labels, UPRIGHT) == 0
+    broken = labels.copy(order="F")
+    broken[10:25, 25:40, 5:15] = BY_NAME["kidney_left"].id  # lower third of the right one
+    assert mend_sides(broken, UPRIGHT) == 1
+    np.testing.assert_array_equal(broken, labels)
+
+
+def test_sides_follow_the_patient_not_the_storage():
+    labels = np.ascontiguousarray(kidneys()[::-1])
+    affine = np.diag([1.0, -1.0, 1.0, 1.0])
+    assert mend_sides(labels, Affine(affine)) == 0
+    assert mend_sides(labels, UPRIGHT) == 2  # the same voxels said to be mirrored
+
+
+def test_sides_without_vessels_and_with_one_kidney():
+    labels = kidneys()
+    labels[(labels == 5) | (labels == 6)] = 0
+    assert mend_sides(labels, UPRIGHT) == 0
+    labels[labels == BY_NAME["kidney_left"].id] = 0
+    assert mend_sides(labels, UPRIGHT) == 0
+
+
+def test_chain_runs_named_steps_in_order():
+    labels = kidneys()
+    labels[0, 0, 0] = 2
+    labels[10:25, 25:40, 5:15] = 13
+    steps = [Step("sides"), Step("largest_component"), Step("minimum_volume", ml=100.0),
+             Step("closing", organs=("liver",))]  # fmt: skip
+    findings = postprocess(labels, UPRIGHT, steps)
+    assert [f.code for f in findings] == ["sides"]
+    assert not labels.any()  # no piece has 100 ml

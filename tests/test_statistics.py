@@ -1,0 +1,54 @@
+import csv
+import io
+
+import numpy as np
+import pytest
+
+import viscera
+from viscera.measure import measure
+from viscera.measure.statistics import as_csv
+from viscera.volume import Volume
+
+
+def case():
+    labels = np.zeros((12, 10, 8), np.uint8)
+    labels[2:6, 2:6, 2:6] = 1
+    labels[8, 8, 6] = 1
+    labels[0, 0:3, 0] = 5
+    rng = np.random.default_rng(0)
+    hu = rng.integers(-100, 200, labels.shape).astype(np.int16)
+    volume = Volume(hu, viscera.Affine(np.diag([-2.0, -2.0, 5.0, 1.0])), "case")
+    return viscera.Segmentation(labels, volume, viscera.ORGANS)
+
+
+def test_statistics_are_numpys():
+    segmentation = case()
+    rows = {row.organ: row for row in measure(segmentation)}
+    liver = segmentation.volume.data[segmentation.labels == 1].astype(float)
+    assert rows["liver"].n_voxels == 65
+    assert rows["liver"].volume_ml == pytest.approx(65 * 0.02)
+    assert rows["liver"].mean_hu == pytest.approx(liver.mean(), abs=0.01)
+    assert rows["liver"].std_hu == pytest.approx(liver.std(), abs=0.01)
+    assert (rows["liver"].components, rows["liver"].touches_border) == (2, False)
+    assert (rows["aorta"].components, rows["aorta"].touches_border) == (1, True)
+    assert rows["spleen"].as_dict() == {
+        "volume_ml": 0.0, "mean_hu": None, "std_hu": None, "n_voxels": 0, "components": 0,
+        "touches_border": False,
+    }  # fmt: skip
+    assert [row.organ for row in measure(segmentation)] == [o.name for o in viscera.ORGANS]
+
+
+def test_csv_is_long():
+    rows = list(csv.DictReader(io.StringIO(as_csv("case", measure(case())))))
+    assert len(rows) == 13 * 6
+    values = {(r["organ"], r["metric"]): r["value"] for r in rows}
+    assert values["aorta", "touches_border"] == "1"
+    assert values["liver", "components"] == "2"
+    assert values["spleen", "mean_hu"] == ""
+    assert {r["case"] for r in rows} == {"case"}
+
+
+def test_an_empty_segmentation():
+    segmentation = case()
+    segmentation.labels[...] = 0
+    assert {row.n_voxels for row in measure(segmentation)} == {0}
