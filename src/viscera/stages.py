@@ -13,24 +13,22 @@ from pathlib import Path
 Progress = Callable[[str, float], None]
 
 
-def peak_mb() -> float:
-    """Highest resident memory of this process since the last `_reset_peak`, in MB."""
+def _memory_mb() -> tuple[float, float]:
+    """Resident memory of this process, now and at its highest, in MB (2^20 bytes)."""
     with suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii")
-        return int(status.split("VmHWM:")[1].split()[0]) / 1024
+        now, highest = (
+            int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")
+        )
+        return now, highest
     try:
         import resource
     except ImportError:  # Windows has no such module
-        return float("nan")
+        return float("nan"), float("nan")
     # ru_maxrss counts bytes on macOS, kilobytes elsewhere.
     unit = 1024**2 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
-
-
-def _reset_peak() -> None:
-    """Let the kernel forget the peak so far, where it can (Linux: proc(5), clear_refs)."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    return highest, highest
 
 
 @dataclass
@@ -39,8 +37,9 @@ class Stages:
 
     Attributes:
         seconds: wall-clock seconds by stage, in the order they ran.
-        peaks_mb: peak resident memory by stage; where the system cannot reset the peak, the
-            highest so far.
+        peaks_mb: peak resident memory by stage, MB. Exact for a stage that went higher than all
+            before it; for the others, the more of what was resident at its start and at its end.
+            (The kernel's peak is never reset: that would falsify what others measure of us.)
         progress: told how far the running stage is.
     """
 
@@ -52,12 +51,16 @@ class Stages:
     def stage(self, name: str) -> Iterator[Callable[[float], None]]:
         """Measure a stage; yields a function that takes how much of it is done, 0 to 1."""
         tell = self.progress or (lambda _name, _done: None)
-        _reset_peak()
+        before_mb, highest_mb = _memory_mb()
         start = time.perf_counter()
         tell(name, 0.0)
         try:
             yield lambda done: tell(name, done)
         finally:
             self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
-            self.peaks_mb[name] = max(self.peaks_mb.get(name, 0.0), peak_mb())
+            after_mb, new_highest_mb = _memory_mb()
+            peak_mb = max(before_mb, after_mb)
+            if new_highest_mb > highest_mb:
+                peak_mb = new_highest_mb
+            self.peaks_mb[name] = max(self.peaks_mb.get(name, 0.0), peak_mb)
         tell(name, 1.0)
