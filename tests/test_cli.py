@@ -89,6 +89,25 @@ def test_another_network_does_not_pass_as_finished(tmp_path, scans, nearest):
         run("segment", scans, "-o", out, "-b", other, "-q")
 
 
+def test_other_settings_do_not_pass_as_finished(tmp_path, scans, nearest):
+    out = tmp_path / "out"
+    run("segment", scans, "-o", out, "-b", nearest, "-q", "-rs", "liver")
+    with pytest.raises(BatchError):
+        run("segment", scans, "-o", out, "-b", nearest, "-q")
+
+
+def test_what_an_interrupted_run_left_is_done_again(tmp_path, scans, nearest):
+    out = tmp_path / "out"
+    call = ("segment", scans, "-o", out, "-b", nearest, "-s", "--report")
+    run(*call)
+    (out / "a.nii.gz").unlink()  # interrupted before the label map
+    (out / "b_report.json").unlink()  # and after it
+    result = run(*call)
+    assert result.stderr.count("written in") == 2
+    assert result.stderr.count("finished already") == 1
+    assert (out / "b_report.json").exists()
+
+
 def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
     (scans / "bad.nii.gz").write_text("no scan")
     out = tmp_path / "out"

@@ -29,10 +29,10 @@ LAYERS = (
     {"io"},
     {"schema", "phantom"},
     {"volume", "stages", "resources"},
-    {"affine", "organs"},
+    {"affine", "organs", "hu"},
     {"errors", "findings", "__init__"},
 )
-# Volume offers conveniences that read and write; they import the readers when called.
+# Segmentation.save is a convenience; it imports the writer when called.
 UPWARD = {("volume", "io"), ("__init__", "*")}
 
 

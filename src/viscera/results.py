@@ -13,7 +13,7 @@ from viscera.io import write_labels, write_masks
 from viscera.io.atomic import atomic_write, check_writable, write_text
 from viscera.io.gz import ByteReader
 from viscera.io.nifti import read_nifti_header
-from viscera.io.nifti_header import load_header
+from viscera.io.nifti_header import header_bytes, load_header
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.organs import Organ
 from viscera.report.run import report_of
@@ -35,6 +35,7 @@ class Results:
         report: JSON.
         tables: ITK-SNAP's label file and Slicer's colour table.
         overwrite: replace what stands there.
+        made_by: what is making them, settings included; kept in the label map's header.
     """
 
     labels: Path
@@ -44,6 +45,7 @@ class Results:
     report: bool = False
     tables: bool = False
     overwrite: bool = False
+    made_by: str = "viscera"
 
     def at(self, labels: Path) -> Results:
         """The same kinds of results for another case."""
@@ -57,7 +59,7 @@ class Results:
         return self.labels.with_name(name + suffix)
 
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
-        """Every file that will be written, the label map last."""
+        """Every file that will be written."""
         if self.masks:
             yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
         if self.statistics:
@@ -94,27 +96,31 @@ class Results:
                 )
             check_writable(path, overwrite=self.overwrite)
 
-    def finished(self, source: Path, organs: Iterable[Organ], made_by: str) -> bool:
-        """Whether an earlier run left all of it, whole, on this grid, from this very network."""
-        if not all(path.is_file() for path in self.paths(organs)):
+    def complete(self, organs: Iterable[Organ]) -> bool:
+        """Whether every file stands there."""
+        return all(path.is_file() for path in self.paths(organs))
+
+    def ours(self, source: Path) -> bool:
+        """Whether the label map is whole, on the source's grid, and made as this run would."""
+        if not self.labels.is_file():
             return False
         try:
             header = read_nifti_header(self.labels)
             with ByteReader(self.labels) as reader:
                 reader.finish(most=1 << 40)  # verifies the checksum
-            if bytes(load_header(header.block)["descrip"]).rstrip(b"\0").decode() != made_by:
+            description = bytes(load_header(header.block)["descrip"]).rstrip(b"\0")
+            if description != self.made_by.encode("ascii", "replace")[:79]:
                 return False
             with ByteReader(source) as reader:
-                is_nrrd_or_mha = reader.read(4) in (b"NRRD", b"Obje", b"NDim")
-            if is_nrrd_or_mha:
-                return True
+                if not header_bytes(reader.read(4)):
+                    return True  # no NIfTI: its grid is compared when it is read
             expected = read_nifti_header(source)
         except VisceraError:
             return False
         return header.shape == expected.shape and header.affine == expected.affine
 
     def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
-        """Write everything; the label map comes last, so that its presence means all is done.
+        """Write everything.
 
         Returns:
             The run's report, statistics included where they were asked for.
@@ -123,6 +129,8 @@ class Results:
             OutputError: disk full, or something else took the place meanwhile.
         """
         overwrite, extra = self.overwrite, {}
+        provenance = {**segmentation.provenance, "made_by": self.made_by}
+        segmentation = replace(segmentation, provenance=provenance)
         if self.statistics:
             from viscera.measure.statistics import as_csv, measure
 

@@ -12,7 +12,8 @@ from numpy.typing import NDArray
 from viscera.affine import Affine
 from viscera.errors import InputError
 from viscera.findings import Finding
-from viscera.organs import BY_ID, BY_NAME, Organ, select
+from viscera.hu import to_hu
+from viscera.organs import BY_ID, Organ, select
 
 if TYPE_CHECKING:
     from viscera.stages import Stages
@@ -64,8 +65,6 @@ class Volume:
         """The same volume with this added to every voxel, for scans stored with an offset."""
         if not offset_hu:
             return self
-        from viscera.io.hu import to_hu  # io stands above this module in the house
-
         data, _ = to_hu(self.data, inter=offset_hu, where=self.name)
         message = f"{offset_hu:g} HU were added to every voxel, as asked"
         return replace(self, data=data).noting(Finding("info", "hu-offset", message))
@@ -96,9 +95,6 @@ class Volume:
             affine = source.affine
             header = getattr(getattr(source, "header", None), "binaryblock", None)
             source = source.dataobj
-        # Imported here: io stands above this module in the house.
-        from viscera.io.hu import to_hu
-
         data, findings = to_hu(np.asarray(source), where=name)
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
         return cls(data, matrix, name, header, tuple(findings))
@@ -151,11 +147,11 @@ class Segmentation:
         table = np.zeros(256, dtype=np.uint8)
         for organ in organs:
             table[organ.id] = organ.id
-        kept = tuple(o for o in self.organs if BY_NAME[o.name] in organs)
+        kept = tuple(organ for organ in self.organs if organ in organs)
         return replace(self, labels=table[self.labels], organs=kept)
 
     def save(self, path: str, *, overwrite: bool = False) -> None:
         """Write the labels as NIfTI on the source's own grid; see `viscera.io.write_labels`."""
-        from viscera.io import write_labels
+        from viscera.io import write_labels  # io stands above this module in the house
 
         write_labels(path, self, overwrite=overwrite)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import csv
+import hashlib
 import io
 import json
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -94,7 +96,11 @@ def command(
         overlap=overlap,
     )
     kinds = ("masks", "statistics", "preview", "report", "tables", "overwrite")
-    results = Results(Path(), **{kind: options[kind] for kind in kinds})
+    results = Results(
+        Path(),
+        **{kind: options[kind] for kind in kinds},
+        made_by=f"{predictor.made_by} {_settings(wanted, options)}",
+    )
     if plan.folder is None:
         case = plan.cases[0]
         reports = [_segment(case, predictor, results.at(case.labels), wanted, options)]
@@ -146,9 +152,13 @@ def _batch(
     organs = wanted or predictor.bundle.organs
     for case in plan.cases:
         own = results.at(case.labels)
-        if not own.overwrite and own.finished(case.source, organs, predictor.made_by):
-            _say(f"{case.source.name}: finished already", options)
-            continue
+        if not own.overwrite:
+            ours = own.ours(case.source)
+            if ours and own.complete(organs):
+                _say(f"{case.source.name}: finished already", options)
+                continue
+            # What an interrupted run left is done again; what others made is not touched.
+            own = replace(own, overwrite=ours or not own.labels.exists())
         try:
             reports.append(_segment(case, predictor, own, wanted, options))
         except UsageError:
@@ -170,6 +180,13 @@ def _batch(
         remedy="see failures.csv; a second run does only what is missing",
         where=listing,
     )
+
+
+def _settings(wanted: tuple[Organ, ...], options: dict[str, Any]) -> str:
+    """A short mark of all options that change the labels, so that runs can be told apart."""
+    named = ("index", "hu_offset", "engine", "precision", "overlap")
+    text = repr([[organ.id for organ in wanted], *(options[name] for name in named)])
+    return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
 def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:

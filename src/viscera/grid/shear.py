@@ -8,7 +8,7 @@ import numpy as np
 from scipy import ndimage
 
 from viscera.affine import Affine
-from viscera.io.hu import AIR_HU
+from viscera.hu import AIR_HU
 from viscera.volume import Labels, Volume
 
 

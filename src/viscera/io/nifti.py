@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from viscera.affine import Affine
 from viscera.errors import InputError, OutputError
 from viscera.findings import Finding
+from viscera.hu import to_hu
 from viscera.io.atomic import atomic_write
 from viscera.io.gz import ByteReader
-from viscera.io.hu import to_hu
 from viscera.io.nifti_header import (
     NiftiHeader,
     check_extensions,

@@ -10,8 +10,8 @@ import numpy as np
 
 from viscera.affine import Affine
 from viscera.errors import InputError
+from viscera.hu import to_hu
 from viscera.io.gz import ByteReader
-from viscera.io.hu import to_hu
 from viscera.io.voxels import check_size, read_voxels
 from viscera.volume import Volume
 
