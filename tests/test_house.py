@@ -22,7 +22,7 @@ LAYERS = (
     {"report", "measure"},
     {"api"},
     {"predictor"},
-    {"windows", "checks"},
+    {"scoring", "checks"},
     {"grid", "engine", "postprocess"},
     {"bundles"},
     {"bundle"},

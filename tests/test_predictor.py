@@ -101,7 +101,8 @@ def test_any_storage_of_any_grid_gives_the_same_labels(
 @pytest.mark.parametrize("shape", [(50, 41, 37), (12, 60, 9)])
 def test_streamed_patches_equal_blending_all_at_once(lopsided, shape):
     """Slabs, rolling buffers and half precision against one full-size float64 sum."""
-    from viscera.windows import mirrored, patch_windows
+    from viscera.scoring.patches import patch_windows
+    from viscera.scoring.windows import mirrored
 
     data, affine = noise(2, shape), np.diag([-6.0, -7.5, 9.0, 1.0])
     found = lopsided.segment(data, affine).labels

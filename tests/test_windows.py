@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viscera.windows import AxisWindows, mirrored
+from viscera.scoring.windows import AxisWindows, mirrored
 
 
 @given(

@@ -21,9 +21,9 @@ from viscera.grid import Grid, straighten
 from viscera.grid.shear import labels_on
 from viscera.postprocess import postprocess
 from viscera.resources import available_mb, require, thread_count
+from viscera.scoring import score_patches, score_slices
 from viscera.stages import Progress, Stages
 from viscera.volume import Labels, Segmentation, Volume
-from viscera.windows import score_patches, score_slices
 
 # Interpreter, libraries and an engine's code, measured by benchmarks/segment_stages.py.
 _BASE_MB = 260.0

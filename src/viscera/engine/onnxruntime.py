@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from viscera.bundle import Bundle, Precision
 from viscera.engine.privacy import silence
 from viscera.engine.protocol import Shape, check_network
+from viscera.errors import UsageError
 
 
 class OnnxRuntimeEngine:
@@ -27,10 +28,11 @@ class OnnxRuntimeEngine:
             precision: f32 or None.
 
         Raises:
-            ValueError: bf16 was asked for.
+            UsageError: bf16 was asked for.
         """
         if precision == "bf16":
-            raise ValueError("onnxruntime runs f32 only")
+            remedy = "leave out --precision, or install openvino"
+            raise UsageError("f32 for onnxruntime", found="bf16", remedy=remedy)
         silence()
         import onnxruntime
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from viscera.bundle import Bundle, Precision
 from viscera.engine.privacy import silence
 from viscera.engine.protocol import Shape, batch_shape, check_network
+from viscera.errors import UsageError
 
 
 class OpenVinoEngine:
@@ -24,6 +25,9 @@ class OpenVinoEngine:
             bundle: a checked bundle.
             threads: CPU threads.
             precision: f32 or bf16; None takes bf16 where both the CPU and the bundle allow it.
+
+        Raises:
+            UsageError: bf16 was asked for and this CPU has none.
         """
         silence()
         import openvino
@@ -32,10 +36,12 @@ class OpenVinoEngine:
         model = core.read_model(bundle.model_path)
         check_network(bundle, _shapes(model.inputs), _shapes(model.outputs))
         model.reshape(list(batch_shape(bundle)))
+        # Where the CPU lacks bf16 it would be emulated, ten times slower.
+        capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision is None:
-            # Where the CPU lacks bf16 it is emulated, ten times slower.
-            capable = "BF16" in core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
             precision = "bf16" if capable and "bf16" in bundle.model.precisions else "f32"
+        if precision == "bf16" and not capable:
+            raise UsageError("a CPU with bf16", found="none", remedy="leave out --precision")
         settings = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": 1,

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle import Bundle, Precision
 from viscera.engine.protocol import Engine
-from viscera.errors import BundleError, EngineError, UsageError
+from viscera.errors import BundleError, EngineError, UsageError, VisceraError
 from viscera.findings import Finding
 from viscera.resources import thread_count
 
@@ -96,8 +96,8 @@ class FallbackEngine:
                     self._bundle, threads=self._threads, precision=self._precision
                 )
                 return
-            except BundleError:
-                raise
+            except VisceraError:
+                raise  # no other engine would mend it
             except Exception as error:  # absent, or a failure of its own kind
                 self._note(kind, error)
         reasons = "; ".join(finding.message for finding in self.findings)

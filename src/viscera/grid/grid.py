@@ -75,6 +75,12 @@ class Grid:
         spacing_mm = tuple(s * step for s, step in zip(source_mm, steps, strict=True))
         return cls(orientation, source_shape, new, spacing_mm, settings, into, back)  # type: ignore[arg-type]
 
+    @property
+    def lowest(self) -> float:
+        """The network's value of the window's lower end, which stands for air."""
+        offset, divisor = self.settings.scale
+        return (self.settings.window_hu[0] - offset) / divisor
+
     def forward(self, source: Hu, planes: Iterable[int]) -> NDArray[np.float32]:
         """Windowed, resampled, normalised slices of the network's grid.
 
