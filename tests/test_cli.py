@@ -10,12 +10,20 @@ import time
 import nibabel as nib
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from click.testing import CliRunner
 
 from tests.networks import nearest_bundle
 from viscera.cli.main import COMMANDS
 from viscera.cli.main import viscera as command
-from viscera.errors import BatchError, NothingToSegmentError, UsageError
+from viscera.errors import (
+    BatchError,
+    InputError,
+    NothingToSegmentError,
+    OutputError,
+    UsageError,
+    VisceraError,
+)
 from viscera.io import write_volume
 from viscera.organs import ORGANS
 
@@ -100,12 +108,83 @@ def test_what_an_interrupted_run_left_is_done_again(tmp_path, scans, nearest):
     out = tmp_path / "out"
     call = ("segment", scans, "-o", out, "-b", nearest, "-s", "--report")
     run(*call)
-    (out / "a.nii.gz").unlink()  # interrupted before the label map
-    (out / "b_report.json").unlink()  # and after it
+    for path in out.glob("a*"):  # interrupted before this case
+        path.unlink()
+    (out / "b_report.json").unlink()  # and within that one
     result = run(*call)
     assert result.stderr.count("written in") == 2
     assert result.stderr.count("finished already") == 1
     assert (out / "b_report.json").exists()
+
+
+def test_what_others_made_is_not_touched(tmp_path, scans, nearest):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "a_statistics.csv").write_text("mine")
+    with pytest.raises(BatchError):
+        run("segment", scans, "-o", out, "-b", nearest, "-s")
+    assert (out / "a_statistics.csv").read_text() == "mine"
+    (out / "failures.csv").write_text("mine as well")
+    with pytest.raises(OutputError, match="did not write"):
+        run("segment", scans, "-o", out, "-b", nearest)
+    assert (out / "failures.csv").read_text() == "mine as well"
+
+
+def test_an_edited_bundle_or_source_does_not_pass_as_finished(tmp_path, scans, small_phantom):
+    out, bundle = tmp_path / "out", nearest_bundle(tmp_path / "bundle")
+    image = sitk.GetImageFromArray(small_phantom[0].data.T)
+    image.SetSpacing((7.5, 7.0, 10.0))
+    sitk.WriteImage(image, scans / "m.mha")
+    call = ("segment", scans, "-o", out, "-b", bundle, "-q")
+    run(*call)
+    assert run(*call[:-1]).stderr.count("finished already") == 4
+    image.SetOrigin((5, 5, 5))
+    sitk.WriteImage(image, scans / "m.mha")
+    with pytest.raises(BatchError):
+        run(*call)
+    assert (out / "failures.csv").read_text().count("m.mha,5") == 1
+    (out / "m.nii.gz").unlink()
+    toml = bundle / "bundle.toml"
+    toml.write_text(toml.read_text().replace("overlap = 0.25", "overlap = 0.0"))
+    with pytest.raises(BatchError):
+        run(*call)
+    assert len((out / "failures.csv").read_text().splitlines()) == 4
+
+
+def test_organs_that_the_bundle_does_not_find_are_refused(tmp_path, scans, nearest):
+    with pytest.raises(UsageError, match=r"'pancreas', which test\.net does not find"):
+        run("segment", scans / "b.nii.gz", "-b", nearest, "-rs", "liver,pancreas")
+
+
+def test_json_of_a_batch_with_a_failure(tmp_path, scans, nearest):
+    (scans / "bad.nii").write_text("no scan")
+    result = CliRunner().invoke(
+        command,
+        ["segment", str(scans), "-o", str(tmp_path / "o"), "-b", str(nearest), "--json", "-q"],
+    )
+    assert [r["case"] for r in json.loads(result.stdout)] == ["a", "b", "c"]
+    listing = (tmp_path / "o" / "failures.csv").read_text()
+    assert str(tmp_path) not in listing
+
+
+def test_a_refusal_leaves_no_folders(tmp_path, nearest):
+    (tmp_path / "bad.nii").write_text("no scan")
+    with pytest.raises(InputError):
+        run("segment", tmp_path / "bad.nii", "-o", tmp_path / "l.nii.gz", "-b", nearest, "--masks")
+    assert {p.name for p in tmp_path.iterdir()} == {"bad.nii"}
+
+
+def test_capital_suffixes(tmp_path, scans, nearest):
+    run("segment", scans / "b.nii.gz", "-o", tmp_path / "X.NII.GZ", "-b", nearest, "--report")
+    assert (tmp_path / "X_report.json").exists()
+
+
+@pytest.mark.parametrize("option", ["input", "-o", "-b"])
+def test_names_that_no_file_system_holds(tmp_path, scans, nearest, option):
+    long = tmp_path / ("x" * 300 + ".nii.gz")
+    call = {"input": scans / "b.nii.gz", "-o": tmp_path / "o.nii.gz", "-b": nearest, option: long}
+    with pytest.raises(VisceraError, match=r"name too long|TOML|a bundle"):
+        run("segment", call["input"], "-o", call["-o"], "-b", call["-b"])
 
 
 def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
@@ -115,7 +194,7 @@ def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
         run("segment", scans, "-o", out, "-b", nearest)
     assert caught.value.exit_code == 6
     rows = (out / "failures.csv").read_text().splitlines()
-    assert rows[0] == "file,exit_code,message"
+    assert rows[0] == "file,exit_code,expected,found,remedy"
     assert rows[1].startswith("bad.nii.gz,3,")
     assert len([p for p in out.iterdir() if p.name.endswith(".nii.gz")]) == 3
     (scans / "bad.nii.gz").unlink()

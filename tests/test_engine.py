@@ -1,13 +1,17 @@
 import numpy as np
+import onnx
 import pytest
+from onnx import helper
 
 from tests.networks import (
     LABELS,
+    PATCH_BODY,
     nearest_bundle,
     random_bundle,
     random_net,
     slices_body,
     write_bundle,
+    write_onnx,
 )
 from viscera.bundles import read_bundle
 from viscera.engine import ENGINES, open_engine
@@ -71,3 +75,44 @@ def test_a_network_that_is_not_the_bundles_is_refused(tmp_path, engine):
     folder = write_bundle(tmp_path, body=slices_body(5, (32, 32)), labels=LABELS[:-1])
     with pytest.raises(BundleError, match=r"one output of shape .N, 13"):
         open_engine(read_bundle(folder), engine)
+
+
+def test_a_network_of_another_output_size_is_refused(tmp_path):
+    """Open dimensions hide it until the first run."""
+    weights = {"w": np.zeros((14, 1, 3, 3, 3)), "b": np.zeros(14)}
+    node = helper.make_node("Conv", ["input", "w", "b"], ["output"])  # no padding
+    write_onnx(tmp_path / "model.onnx", [node], weights, 3, 1, 14)
+    folder = write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS)
+    bundle = read_bundle(folder)
+    batch = np.zeros(batch_shape(bundle), np.float32)
+    for name in ENGINES:
+        with pytest.raises(BundleError, match=r"finite scores of shape|one output of shape"):
+            open_engine(bundle, name).run(batch)
+
+
+def test_scores_that_are_no_numbers_are_refused(tmp_path):
+    random_net(tmp_path / "model.onnx")
+    bundle = read_bundle(write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS))
+    batch = np.full(batch_shape(bundle), np.nan, np.float32)
+    with pytest.raises(BundleError, match="not finite"):
+        open_engine(bundle, "onnxruntime").run(batch)
+
+
+def test_weights_outside_the_checksum_are_refused(tmp_path):
+    random_net(tmp_path / "model.onnx")
+    model = onnx.load(tmp_path / "model.onnx")
+    onnx.save(
+        model, tmp_path / "model.onnx", save_as_external_data=True, location="w.bin",
+        size_threshold=0, convert_attribute=True,
+    )  # fmt: skip
+    folder = write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS)
+    with pytest.raises(BundleError, match="weights in one ONNX file"):
+        read_bundle(folder)
+
+
+def test_a_failure_is_named_by_its_last_line(tmp_path):
+    (tmp_path / "model.onnx").write_bytes(b"no network" * 20)
+    bundle = read_bundle(write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS))
+    with pytest.raises(BundleError) as caught:
+        open_engine(bundle)
+    assert "cpp:" not in caught.value.found.split(";")[0]

@@ -1,11 +1,14 @@
 """Reading and writing, against nibabel and SimpleITK."""
 
+import contextlib
 import gzip
 
 import nibabel as nib
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import viscera
 from viscera.errors import InputError, OutputError
@@ -250,3 +253,146 @@ def test_findings_speak():
     finding = Finding("warning", "oblique", "the grid is turned", "look")
     assert str(finding) == "the grid is turned; look"
     assert finding.as_dict()["code"] == "oblique"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("sizes: 8 8 8\n", ""),
+        ("sizes: 8 8 8", "sizes: " + "9" * 400 + " 8 8"),
+        ("space origin: (0,0,0)", "space origin: (0,0)"),
+        ("type: int16", "type: block"),
+        ("space: left-posterior-superior", "space: scanner-xyz"),
+        ("(1,0,0) (0,1,0) (0,0,1)", "(1,0,0) (0,1,0) none"),
+        ("(1,0,0) (0,1,0) (0,0,1)", "(1,0,0) (1,0,0) (0,0,1)"),
+        ("(1,0,0) (0,1,0) (0,0,1)", "(nan,0,0) (0,1,0) (0,0,1)"),
+        ("encoding: raw", "encoding: hex"),
+        ("encoding: raw", "encoding: raw\nbyte skip: 4"),
+        ("encoding: raw", "encoding: raw\nline skip: 1"),
+        ("encoding: raw", "encoding: raw\ndata file: other.raw"),
+        ("NRRD0004", "NRRD9999"),
+    ],
+)
+def test_odd_nrrd_headers_are_refused(tmp_path, old, new):
+    header = (
+        "NRRD0004\ntype: int16\ndimension: 3\nspace: left-posterior-superior\nsizes: 8 8 8\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nendian: little\nencoding: raw\n"
+        "space origin: (0,0,0)\n\n"
+    )
+    assert old in header
+    (tmp_path / "a.nrrd").write_bytes(header.replace(old, new).encode() + bytes(1024))
+    with pytest.raises(viscera.VisceraError, match=r"a\.nrrd"):
+        read_volume(tmp_path / "a.nrrd")
+
+
+def test_nrrd_byte_order_in_capitals(tmp_path):
+    header = (
+        "NRRD0004\ntype: int16_t\ndimension: 3\nspace: RAS\nsizes: 8 8 8\n"
+        "space directions: (1,0,0) (0,1,0) (0,0,1)\nendian: BIG\nencoding: raw\n\n"
+    )
+    data = np.arange(512, dtype=">i2")
+    (tmp_path / "a.nrrd").write_bytes(header.encode() + data.tobytes())
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.nrrd").data.ravel(order="F"), data)
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ("DimSize = 8 8 8", "DimSize = " + "9" * 3000 + " 8 8"),
+        ("DimSize = 8 8 8", "DimSize = 8 8"),
+        ("ElementSpacing = 1 1 1", "ElementSpacing = 5"),
+        ("Offset = 0 0 0", "Offset = 7"),
+        ("BinaryData = True", "BinaryData = False"),
+        ("ElementType = MET_SHORT", "ElementType = MET_STRING"),
+        ("TransformMatrix = 1 0 0 0 1 0 0 0 1", "TransformMatrix = 0 0 0 0 0 0 0 0 0"),
+        ("ElementDataFile = LOCAL", "ElementDataFile = other.raw"),
+    ],
+)
+def test_odd_metaimage_headers_are_refused(tmp_path, old, new):
+    header = (
+        "ObjectType = Image\nNDims = 3\nBinaryData = True\n"
+        "TransformMatrix = 1 0 0 0 1 0 0 0 1\nOffset = 0 0 0\nElementSpacing = 1 1 1\n"
+        "DimSize = 8 8 8\nElementType = MET_SHORT\nElementDataFile = LOCAL\n"
+    )
+    assert old in header
+    (tmp_path / "a.mha").write_bytes(header.replace(old, new).encode() + bytes(1024))
+    with pytest.raises(viscera.VisceraError, match=r"a\.mha"):
+        read_volume(tmp_path / "a.mha")
+
+
+@given(st.lists(st.tuples(st.integers(0, 351), st.binary(min_size=1, max_size=8)), max_size=4))
+@settings(max_examples=300, deadline=None)
+def test_no_header_lets_a_foreign_error_escape(tmp_path_factory, edits):
+    """Any bytes anywhere in a header: read, or refused with one of our own errors."""
+    folder = tmp_path_factory.mktemp("fuzz")
+    nib.save(nib.Nifti1Image(np.zeros((4, 4, 4), np.int16), AFFINE), folder / "a.nii")
+    raw = bytearray((folder / "a.nii").read_bytes())
+    for at, new in edits:
+        raw[at : at + len(new)] = new
+    (folder / "a.nii").write_bytes(raw)
+    with contextlib.suppress(viscera.VisceraError):
+        read_volume(folder / "a.nii", limit_mb=100)
+
+
+def test_huge_floats_are_broken_voxels(tmp_path):
+    data = np.zeros((8, 8, 8))
+    data[1, 1, 1], data[2, 2, 2] = 1e300, 0.5
+    nib.save(nib.Nifti1Image(data, AFFINE), tmp_path / "a.nii")
+    volume = read_volume(tmp_path / "a.nii")
+    assert volume.data[1, 1, 1] == -1024
+    assert "1 voxels were NaN or infinite" in volume.findings[0].message
+
+
+def test_images_in_memory_are_judged_as_files_are(tmp_path, hu):
+    image = nib.Nifti1Image(hu[..., None], AFFINE)
+    image.header["xyzt_units"] = 2
+    image.set_sform(None, 0)
+    image.set_qform(None, 0)
+    nib.save(image, tmp_path / "a.nii")
+    by_path = read_volume(tmp_path / "a.nii")
+    by_image = viscera.Volume.of(nib.load(tmp_path / "a.nii"))
+    assert by_image.affine == by_path.affine
+    assert [f.code for f in by_image.findings] == [f.code for f in by_path.findings]
+    assert "orientation-assumed" in [f.code for f in by_image.findings]
+    np.testing.assert_array_equal(by_image.data, by_path.data)
+    other = nib.MGHImage(hu.astype(np.float32), AFFINE)
+    volume = viscera.Volume.of(other)
+    assert volume.nifti_header is None
+    np.testing.assert_allclose(volume.affine.matrix, AFFINE, atol=1e-4)
+
+
+def test_scaled_images_in_memory(tmp_path):
+    image = nib.Nifti1Image(np.linspace(-1000, 1000, 512).reshape(8, 8, 8), AFFINE)
+    image.set_data_dtype(np.int16)
+    nib.save(image, tmp_path / "a.nii")
+    by_image = viscera.Volume.of(nib.load(tmp_path / "a.nii"))
+    np.testing.assert_allclose(by_image.data, read_volume(tmp_path / "a.nii").data, atol=1e-3)
+    assert by_image.findings == ()
+
+
+def test_a_qform_with_negative_spacing_is_used(tmp_path, hu):
+    upright = np.diag([-0.7, -0.8, 2.5, 1.0])
+    image = nib.Nifti1Image(hu, None)
+    image.set_qform(upright, code=1)
+    nib.save(image, tmp_path / "a.nii")
+    raw = bytearray((tmp_path / "a.nii").read_bytes())
+    raw[80:84] = np.array([-0.7], "<f4").tobytes()
+    (tmp_path / "a.nii").write_bytes(raw)
+    volume = read_volume(tmp_path / "a.nii")
+    np.testing.assert_allclose(volume.affine.matrix, upright, atol=1e-4)
+
+
+def test_nifti2_keeps_no_texts(tmp_path, small_phantom):
+    volume, truth = small_phantom
+    image = nib.Nifti2Image(volume.data, AFFINE)
+    image.header["unused_str"] = b"DOE^JOHN"
+    nib.save(image, tmp_path / "ct.nii")
+    segmentation = viscera.Segmentation(truth, read_volume(tmp_path / "ct.nii"), ORGANS)
+    segmentation.save(str(tmp_path / "l.nii"))
+    assert b"DOE" not in (tmp_path / "l.nii").read_bytes()
+
+
+def test_a_single_file_named_as_a_pairs_image(tmp_path, hu):
+    nib.save(nib.Nifti1Image(hu, AFFINE), tmp_path / "a.nii")
+    (tmp_path / "a.nii").rename(tmp_path / "a.img")
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.img").data, hu)

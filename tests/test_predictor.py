@@ -227,7 +227,7 @@ def test_segmentation_answers(nearest, small_phantom):
     only = found.only([o for o in viscera.ORGANS if o.name == "liver"])
     assert set(np.unique(only.labels)) == {0, 1}
     assert [o.name for o in only.organs] == ["liver"]
-    assert set(found.stages.seconds) == {"read", "load", "network", "postprocess"}
+    assert set(found.stages.seconds) == {"read", "grid", "load", "network", "postprocess"}
 
 
 def test_progress_runs_from_nothing_to_all(nearest, small_phantom):
@@ -253,3 +253,37 @@ def test_patch_overlap_can_be_chosen(tmp_path):
     random_net(tmp_path / "model.onnx")
     folder = write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS)
     assert viscera.Predictor(folder, overlap=0.5).bundle.patch.overlap == 0.5
+
+
+@pytest.mark.parametrize(
+    "options", [{"overlap": 1.5}, {"threads": 0}, {"threads": -1}, {"precision": "int8"}]
+)
+def test_options_out_of_range(nearest, options):
+    with pytest.raises(viscera.errors.UsageError):
+        viscera.Predictor(nearest, **options)
+
+
+def test_an_affine_beside_a_source_that_has_one(tmp_path, nearest, small_phantom):
+    with pytest.raises(viscera.errors.UsageError, match="leave affine out"):
+        viscera.segment(small_phantom[0], np.eye(4), bundle=nearest)
+
+
+@pytest.mark.parametrize("planes", [391, 782])
+def test_a_ct_is_not_judged_by_one_column(planes):
+    """Sizes at which a plain stride would only meet the first column, where there is air."""
+    from viscera.checks import check_volume
+
+    data = np.full((512, 512, planes), 100, np.int16, order="F")
+    data[:60] = -1000
+    data[60:100, :, ::3] = 700
+    volume = Volume(data, viscera.Affine(np.diag([-0.8, -0.8, 1.0, 1.0])))
+    assert check_volume(volume) == []
+
+
+def test_sheared_scans_are_planned_before_they_are_straightened(nearest, small_phantom):
+    volume, _ = small_phantom
+    affine = volume.affine.matrix.copy()
+    affine[1, 2] = 5
+    predictor = viscera.Predictor(nearest, memory_limit_mb=100)
+    with pytest.raises(ResourceError, match="straightening"):
+        predictor.segment(volume.data, affine)

@@ -52,3 +52,15 @@ def test_an_empty_segmentation():
     segmentation = case()
     segmentation.labels[...] = 0
     assert {row.n_voxels for row in measure(segmentation)} == {0}
+
+
+@pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
+def test_memory_layout_does_not_matter(order):
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, (9, 8, 7)).astype(np.uint8).transpose(order)
+    volume = Volume(np.zeros(labels.shape, np.int16), viscera.Affine(np.eye(4)))
+    counts = {r.organ: r.components for r in measure(
+        viscera.Segmentation(np.asfortranarray(labels), volume, viscera.ORGANS)
+    )}  # fmt: skip
+    segmentation = viscera.Segmentation(labels, volume, viscera.ORGANS)
+    assert {r.organ: r.components for r in measure(segmentation)} == counts

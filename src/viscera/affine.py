@@ -24,8 +24,12 @@ class Affine:
 
     matrix: NDArray[np.float64]
 
-    def __init__(self, matrix: ArrayLike) -> None:
+    def __init__(self, matrix: ArrayLike, *, where: object = None) -> None:
         """Check and keep a copy of the matrix.
+
+        Args:
+            matrix: 4x4.
+            where: file or case, for messages.
 
         Raises:
             InputError: not 4x4, not finite, or singular.
@@ -37,14 +41,10 @@ class Affine:
                 "a finite, invertible 4x4 affine",
                 found=problem,
                 remedy="give the matrix from voxel indices to RAS millimetres",
+                where=where,
             )
         array.setflags(write=False)
         object.__setattr__(self, "matrix", array)
-
-    @classmethod
-    def from_spacing(cls, spacing_mm: ArrayLike) -> Affine:
-        """An upright RAS grid with this spacing and its first voxel at the origin."""
-        return cls(np.diag([*np.asarray(spacing_mm, dtype=np.float64), 1.0]))
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Affine) and bool(np.array_equal(self.matrix, other.matrix))
@@ -62,11 +62,6 @@ class Affine:
     def voxel_ml(self) -> float:
         """Volume of one voxel in millilitres."""
         return float(abs(np.linalg.det(self.matrix[:3, :3]))) / 1000.0
-
-    @property
-    def is_left_handed(self) -> bool:
-        """Whether i, j, k form a left-handed system, as in radiological LAS storage."""
-        return bool(np.linalg.det(self.matrix[:3, :3]) < 0)
 
     @cached_property
     def axes(self) -> tuple[tuple[int, int], ...]:
@@ -111,8 +106,10 @@ def problem_of(matrix: NDArray[np.float64]) -> str | None:
         return f"shape {matrix.shape}"
     if not np.isfinite(matrix).all():
         return "values that are not finite"
-    lengths = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
-    if (lengths == 0).any() or abs(np.linalg.det(matrix[:3, :3] / lengths)) < 1e-4:
+    with np.errstate(all="ignore"):
+        lengths = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
+        volume = abs(np.linalg.det(matrix[:3, :3] / lengths))
+    if not volume >= 1e-4:  # NaN where a column is zero
         return "a singular matrix"
     if not np.array_equal(matrix[3], (0, 0, 0, 1)):
         return f"a last row of {matrix[3].tolist()}"

@@ -1,7 +1,8 @@
 """Bundles: a network, what its input must look like, and what comes out.
 
-A bundle is a folder with `bundle.toml`, the weights it names and a model card. Nothing else in
-viscera knows an architecture. All triples stand in the order x, y, z of `input.orientation`.
+A bundle is a folder with `bundle.toml`, the weights it names and, if packaged, a model card.
+Nothing else in viscera knows an architecture. All triples stand in the order x, y, z of
+`input.orientation`.
 """
 
 from __future__ import annotations
@@ -67,8 +68,8 @@ class Input:
             raise ValueError(f"a rising window_hu, found {list(self.window_hu)}")
         if (self.mean_hu is None) != (self.std_hu is None) or self.std_hu == 0:
             raise ValueError(f"mean_hu with a std_hu above 0, found {self.mean_hu, self.std_hu}")
-        if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
-            raise ValueError(f"a spacing_mm above 0, found {list(self.spacing_mm)}")
+        if self.spacing_mm is not None and min(self.spacing_mm) < 0.1:
+            raise ValueError(f"a spacing_mm of 0.1 or more, found {list(self.spacing_mm)}")
 
     @property
     def scale(self) -> tuple[float, float]:
@@ -103,8 +104,8 @@ class Patch:
             raise ValueError(f"a patch size above 0, found {list(self.size)}")
         if not 0 <= self.overlap < 1:
             raise ValueError(f"an overlap from 0 to below 1, found {self.overlap}")
-        if self.sigma <= 0:
-            raise ValueError(f"a sigma above 0, found {self.sigma}")
+        if self.sigma < 0.02:  # below, weights at a patch's corners vanish
+            raise ValueError(f"a sigma of 0.02 or more, found {self.sigma}")
 
 
 @dataclass(frozen=True)
@@ -150,6 +151,12 @@ class Step:
                 raise ValueError(f"organs by name, found {name!r}")
         if self.size < 1 or self.size % 2 == 0:
             raise ValueError(f"an odd size, found {self.size}")
+        if self.size != 3 and self.step != "closing":
+            raise ValueError(f"size for closing only, found it for {self.step}")
+        if (self.ml > 0) != (self.step == "minimum_volume"):
+            raise ValueError(f"ml above 0 for minimum_volume only, found {self.ml}")
+        if self.organs and self.step == "sides":
+            raise ValueError("no organs for sides, which knows its pairs, found some")
 
 
 @dataclass(frozen=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import gcd
+
 import numpy as np
 
 from viscera.errors import InputError
@@ -65,7 +67,10 @@ def _check_grid(volume: Volume, *, strict: bool) -> list[Finding]:
 
 def _check_values(volume: Volume) -> list[Finding]:
     flat = volume.data.ravel(order="K")
-    sample = flat[:: max(1, flat.size // _SAMPLE)]
+    stride = max(1, flat.size // _SAMPLE)
+    while gcd(stride, flat.size) > 1:  # a common divisor would sample the same few columns
+        stride += 1
+    sample = flat[::stride]
     values = np.unique(sample)
     low, high = float(values[0]), float(values[-1])
     whole = sample.dtype.kind == "i"

@@ -75,6 +75,6 @@ def _plane(
     """One plane in double precision, its broken voxels set to air, and their number."""
     with np.errstate(over="ignore", invalid="ignore"):
         values = stored.astype(np.float64) * slope + inter
-    broken = ~np.isfinite(values)
+    broken = ~(np.abs(values) <= np.finfo(np.float32).max)  # NaN fails any comparison
     values[broken] = AIR_HU
     return values, int(broken.sum())

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -15,7 +16,7 @@ from viscera.bundles import read_bundle
 from viscera.checks import SHEAR_LIMIT_DEG, check_volume
 from viscera.engine import FallbackEngine, open_engine
 from viscera.engine.protocol import Engine
-from viscera.errors import NothingToSegmentError
+from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
 from viscera.grid.shear import labels_on
@@ -59,8 +60,13 @@ class Predictor:
 
         Raises:
             BundleError: the bundle is invalid.
+            UsageError: an option is out of range.
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
+        if overlap is not None and not 0 <= overlap < 1:
+            raise UsageError("an overlap from 0 to below 1", found=f"{overlap:g}", remedy="mend it")
+        if precision not in (None, "f32", "bf16"):
+            raise UsageError("precision f32 or bf16", found=repr(precision), remedy="mend it")
         if overlap is not None and self.bundle.patch is not None:
             patch = replace(self.bundle.patch, overlap=overlap)
             self.bundle = replace(self.bundle, patch=patch)
@@ -92,6 +98,7 @@ class Predictor:
 
         Raises:
             InputError: no CT volume.
+            UsageError: an affine along with something that has its own.
             ResourceError: it needs more memory than the limit.
             BundleError: the weights cannot be run.
             NothingToSegmentError: no organ was found, when strict.
@@ -100,13 +107,8 @@ class Predictor:
         with stages.stage("read"):
             volume = self._volume(source, affine, strict=strict)
             findings = [*volume.findings, *check_volume(volume, strict=strict)]
-        straight = volume
-        if volume.affine.shear_deg > SHEAR_LIMIT_DEG:
-            straight = straighten(volume)
-        grid = Grid.fit(straight.shape, straight.affine, self.bundle)
-        need_mb = self.need_mb(straight, grid)
-        limit_mb = self.memory_limit_mb or available_mb() + straight.data.nbytes / 1e6
-        require(need_mb, limit_mb, what="this scan", where=volume.name)
+        with stages.stage("grid"):
+            straight, grid, need_mb = self._plan(volume)
         with stages.stage("load"):
             engine = self._loaded()
         with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
@@ -141,10 +143,14 @@ class Predictor:
             stages=stages,
         )
 
-    @property
-    def made_by(self) -> str:
-        """Version, network and its checksum, as written into every label file."""
-        return f"viscera {__version__} {self.bundle.name} {self.bundle.model.sha256[:12]}"
+    def made_by(self, settings: str = "") -> str:
+        """What stands in every label file: version, a mark of all that shapes labels, network.
+
+        Args:
+            settings: what else than the bundle shapes them.
+        """
+        mark = hashlib.sha256(repr((replace(self.bundle, folder=Path()), settings)).encode())
+        return f"viscera {__version__} {mark.hexdigest()[:16]} {self.bundle.name}"
 
     def need_mb(self, volume: Volume, grid: Grid) -> float:
         """Peak memory that segmenting this volume takes, estimated from above, in MB."""
@@ -161,10 +167,36 @@ class Predictor:
         else:
             assert self.bundle.slices is not None  # Bundle has one or the other
             working = (len(self.bundle.labels) + 8) * self.bundle.slices.batch * y * x * 8 / 1e6
-        cleaning = 4 * voxels / 1e6 if self.bundle.postprocess else 0.0
+        # A copy and bit masks for closing; piece numbers and their bookkeeping for the others.
+        steps = {step.step for step in self.bundle.postprocess}
+        cleaning = (9 if steps - {"closing"} else 4 if steps else 0) * voxels / 1e6
         return _BASE_MB + held + max(working + self.bundle.model.working_mb, cleaning)
 
+    def _plan(self, volume: Volume) -> tuple[Volume, Grid, float]:
+        """The volume set upright, the network's grid on it, and the memory that will take in MB.
+
+        Raises:
+            ResourceError: more than the limit.
+        """
+        held_mb = volume.data.nbytes / 1e6
+        limit_mb = self.memory_limit_mb or available_mb() + _BASE_MB + held_mb
+        straight = volume
+        if volume.affine.shear_deg > SHEAR_LIMIT_DEG:
+            # A grid sheared by 45 degrees needs twice its voxels upright.
+            require(_BASE_MB + 3 * held_mb, limit_mb, what="straightening", where=volume.name)
+            straight = straighten(volume)
+        grid = Grid.fit(straight.shape, straight.affine, self.bundle)
+        need_mb = self.need_mb(straight, grid) + (held_mb if straight is not volume else 0.0)
+        require(need_mb, limit_mb, what="this scan", where=volume.name)
+        return straight, grid, need_mb
+
     def _volume(self, source: Any, affine: Any, *, strict: bool) -> Volume:
+        if affine is not None and not isinstance(source, np.ndarray):
+            raise UsageError(
+                "an affine along with an array only",
+                found=f"one along with a {type(source).__name__}",
+                remedy="leave affine out; the source has its own",
+            )
         if isinstance(source, str | Path):
             # Imported here: a caller with arrays needs no reader.
             from viscera.io import read_volume
@@ -182,7 +214,7 @@ class Predictor:
     def _provenance(self, engine: Engine, grid: Grid, need_mb: float) -> dict[str, Any]:
         bundle = self.bundle
         return {
-            "made_by": self.made_by,
+            "made_by": self.made_by(),
             "bundle": {
                 "name": bundle.name,
                 "sha256": bundle.model.sha256,

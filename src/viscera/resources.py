@@ -9,6 +9,11 @@ from pathlib import Path
 
 from viscera.errors import ResourceError, UsageError
 
+# Where a container's memory limit and use stand: cgroup v2, then v1.
+_CGROUP_MEMORY = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
 _UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
 
 
@@ -16,8 +21,13 @@ def thread_count(asked: int | None = None) -> int:
     """Threads to use: as asked, else OMP_NUM_THREADS, else the CPUs this process may run on.
 
     CPU affinity and a cgroup's quota both count.
+
+    Raises:
+        UsageError: fewer than one was asked for.
     """
-    if asked:
+    if asked is not None:
+        if asked < 1:
+            raise UsageError("at least one thread", found=f"{asked}", remedy="mend it")
         return asked
     with suppress(KeyError, ValueError):
         named = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
@@ -36,10 +46,13 @@ def available_mb() -> float:
     if free == float("inf"):
         with suppress(AttributeError, ValueError, OSError):  # macOS has the total only
             free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.7 / 1e6
-    with suppress(OSError, ValueError):  # cgroup v2; "max" is no number
-        limit = int(Path("/sys/fs/cgroup/memory.max").read_text(encoding="ascii"))
-        used = int(Path("/sys/fs/cgroup/memory.current").read_text(encoding="ascii"))
-        free = min(free, (limit - used) / 1e6)
+    for folder, most, now in _CGROUP_MEMORY:
+        with suppress(OSError, ValueError, IndexError):  # cgroup v2 writes "max" for no limit
+            limit = int((folder / most).read_text(encoding="ascii"))
+            used = int((folder / now).read_text(encoding="ascii"))
+            # Cached files count as used, but the kernel gives them back on demand.
+            cached = (folder / "memory.stat").read_text(encoding="ascii").split("inactive_file ")[1]
+            free = min(free, (limit - used + int(cached.split()[0])) / 1e6)
     return free if free != float("inf") else 4000.0
 
 

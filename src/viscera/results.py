@@ -8,12 +8,14 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.errors import OutputError, UsageError, VisceraError
-from viscera.io import write_labels, write_masks
-from viscera.io.atomic import atomic_write, check_writable, write_text
+import numpy as np
+
+from viscera.errors import UsageError, VisceraError
+from viscera.io import read_grid, write_labels, write_masks
+from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
 from viscera.io.gz import ByteReader
-from viscera.io.nifti import read_nifti_header
-from viscera.io.nifti_header import header_bytes, load_header
+from viscera.io.nifti import check_nifti_name, read_nifti_header
+from viscera.io.nifti_header import load_header
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.organs import Organ
 from viscera.report.run import report_of
@@ -54,9 +56,8 @@ class Results:
     def beside(self, suffix: str) -> Path:
         """A path with the label map's stem."""
         name = self.labels.name
-        for ending in _SUFFIXES:
-            name = name.removesuffix(ending)
-        return self.labels.with_name(name + suffix)
+        ending = next((e for e in _SUFFIXES if name.lower().endswith(e)), "")
+        return self.labels.with_name(name.removesuffix(name[len(name) - len(ending) :]) + suffix)
 
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
         """Every file that will be written."""
@@ -79,22 +80,17 @@ class Results:
             UsageError: a result would replace the input.
             OutputError: not writable, or exists already.
         """
-        if not self.labels.name.lower().endswith(_SUFFIXES):
-            raise OutputError(
-                "an output name that ends in .nii.gz or .nii",
-                found=self.labels.name,
-                remedy="rename it, or name a folder",
-                where=self.labels,
-            )
+        check_nifti_name(self.labels)
         for path in self.paths(organs):
-            if path.exists() and source.exists() and path.samefile(source):
+            if _same_file(path, source):
                 raise UsageError(
                     "an output other than the input",
                     found="the same file",
                     remedy="choose another -o",
                     where=path,
                 )
-            check_writable(path, overwrite=self.overwrite)
+            check_absent(path, overwrite=self.overwrite)
+        check_writable(self.labels)
 
     def complete(self, organs: Iterable[Organ]) -> bool:
         """Whether every file stands there."""
@@ -111,16 +107,15 @@ class Results:
             description = bytes(load_header(header.block)["descrip"]).rstrip(b"\0")
             if description != self.made_by.encode("ascii", "replace")[:79]:
                 return False
-            with ByteReader(source) as reader:
-                if not header_bytes(reader.read(4)):
-                    return True  # no NIfTI: its grid is compared when it is read
-            expected = read_nifti_header(source)
+            expected = read_grid(source)
         except VisceraError:
             return False
-        return header.shape == expected.shape and header.affine == expected.affine
+        # The forms of NIfTI are single precision, those of other formats are not.
+        same = np.allclose(header.affine.matrix, expected[1].matrix, rtol=1e-6, atol=1e-4)
+        return header.shape == expected[0] and same
 
     def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
-        """Write everything.
+        """Write everything; the label map first, since it tells whose the others are.
 
         Returns:
             The run's report, statistics included where they were asked for.
@@ -131,6 +126,10 @@ class Results:
         overwrite, extra = self.overwrite, {}
         provenance = {**segmentation.provenance, "made_by": self.made_by}
         segmentation = replace(segmentation, provenance=provenance)
+        with stages.stage("write"):
+            write_labels(self.labels, segmentation, overwrite=overwrite)
+            if self.masks:
+                write_masks(self.beside("_masks"), segmentation, overwrite=overwrite)
         if self.statistics:
             from viscera.measure.statistics import as_csv, measure
 
@@ -151,14 +150,17 @@ class Results:
             organs = segmentation.organs
             write_itksnap_labels(self.beside("_itksnap.txt"), organs, overwrite=overwrite)
             write_slicer_colours(self.beside("_slicer.ctbl"), organs, overwrite=overwrite)
-        with stages.stage("write"):
-            if self.masks:
-                write_masks(self.beside("_masks"), segmentation, overwrite=overwrite)
-            write_labels(self.labels, segmentation, overwrite=overwrite)
         report = {**report_of(segmentation), **extra}
         if self.report:
             _write_json(self.beside("_report.json"), report, overwrite)
         return report
+
+
+def _same_file(path: Path, source: Path) -> bool:
+    try:
+        return path.samefile(source)
+    except OSError:  # one of them does not exist, or cannot
+        return False
 
 
 def _write_json(path: Path, content: Any, overwrite: bool) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 from viscera.errors import BundleError
 
 T = TypeVar("T")
+_MOST = 1e12
 
 
 def build(kind: type[T], table: Any, where: Path, at: str = "", *, skip: tuple[str, ...] = ()) -> T:
@@ -69,8 +70,10 @@ def _convert(hint: Any, value: Any, where: Path, at: str) -> Any:
         if value not in inner:
             raise _refuse(f"one of {', '.join(map(repr, inner))} at '{at}'", repr(value), where)
         return value
-    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+    if hint is float and type(value) in (int, float) and abs(value) < _MOST:
         return float(value)
+    if hint is float:  # NaN and infinity are TOML, but nothing here means them
+        raise _refuse(f"float at '{at}'", repr(value)[:40], where)
     if hint is not Any and type(value) is not hint:
         raise _refuse(f"{hint.__name__} at '{at}'", repr(value), where)
     return value

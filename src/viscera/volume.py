@@ -74,8 +74,7 @@ class Volume:
         """A volume from an array and its affine, or from a nibabel image.
 
         Args:
-            source: [i, j, k] array of Hounsfield units, or an image with ``dataobj``,
-                ``affine`` and ``header``.
+            source: [i, j, k] array of Hounsfield units, or a nibabel image.
             affine: (4, 4) matrix to RAS millimetres; for arrays only.
             name: the case's name.
 
@@ -84,7 +83,6 @@ class Volume:
         """
         if isinstance(source, Volume):
             return source
-        header = None
         if affine is None:
             if not hasattr(source, "dataobj") or not hasattr(source, "affine"):
                 raise InputError(
@@ -92,12 +90,12 @@ class Volume:
                     found=type(source).__name__,
                     remedy="pass affine=(4x4 matrix to RAS millimetres) along with an array",
                 )
-            affine = source.affine
-            header = getattr(getattr(source, "header", None), "binaryblock", None)
-            source = source.dataobj
+            from viscera.io.nifti import volume_of_image  # io stands above this module
+
+            return volume_of_image(source, name=name)
         data, findings = to_hu(np.asarray(source), where=name)
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
-        return cls(data, matrix, name, header, tuple(findings))
+        return cls(data, matrix, name, None, tuple(findings))
 
 
 @dataclass(frozen=True, eq=False)

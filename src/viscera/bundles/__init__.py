@@ -14,6 +14,8 @@ from viscera.schema import build
 _PACKAGED = Path(__file__).parent
 # What pickles begin with: a protocol opcode, or torch's zip archive.
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
+# How an ONNX tensor names another file (StringStringEntryProto with the key "location").
+_EXTERNAL_DATA = b"\x0a\x08location\x12"
 
 
 def packaged() -> tuple[str, ...]:
@@ -31,10 +33,10 @@ def read_bundle(source: str | Path) -> Bundle:
         BundleError: missing, unknown keys, wrong values, or weights that are not those described.
     """
     folder = Path(source)
-    if not folder.is_dir() and str(source) in packaged():
+    if not _has_bundle(folder) and str(source) in packaged():
         folder = _PACKAGED / source
     path = folder / "bundle.toml"
-    if str(source) == "default" and not path.exists():
+    if str(source) == "default" and not _has_bundle(folder):
         raise BundleError(
             "a default network",
             found="none in this version",
@@ -68,6 +70,14 @@ def read_bundle(source: str | Path) -> Bundle:
     return bundle
 
 
+def _has_bundle(folder: Path) -> bool:
+    """Whether bundle.toml lies there; a name that no file system holds has none."""
+    try:
+        return (folder / "bundle.toml").exists()
+    except OSError:
+        return False
+
+
 def _check_weights(bundle: Bundle) -> None:
     path = bundle.model_path
     try:
@@ -84,6 +94,13 @@ def _check_weights(bundle: Bundle) -> None:
             "an ONNX file",
             found="a pickle or zip archive",
             remedy="export the network to ONNX; viscera never unpickles",
+            where=path,
+        )
+    if _EXTERNAL_DATA in weights:
+        raise BundleError(
+            "weights in one ONNX file",
+            found="weights that lie in other files, which the checksum does not cover",
+            remedy="export the network with its weights inside",
             where=path,
         )
     digest = hashlib.sha256(weights).hexdigest()

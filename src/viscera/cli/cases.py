@@ -51,9 +51,9 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
     files = [file for entry in inputs for file in _files(entry)]
-    if len(inputs) == 1 and not inputs[0].is_dir():
+    if len(inputs) == 1 and not _is_dir(inputs[0]):
         return Plan((Case(files[0], _single(files[0], output)),), None)
-    if output is None or output.is_file():
+    if output is None or (output.exists() and not _is_dir(output)):
         found = "none" if output is None else f"the file {output.name}"
         raise UsageError("an output folder for several scans", found=found, remedy="pass -o FOLDER")
     names = Counter(case_name(file) for file in files)
@@ -65,8 +65,16 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     return Plan(tuple(cases), output)
 
 
+def _is_dir(path: Path) -> bool:
+    """Whether this is a folder; a name that no file system holds is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
 def _files(entry: Path) -> list[Path]:
-    if not entry.is_dir():
+    if not _is_dir(entry):
         return [entry]
     found = sorted(
         file
@@ -89,6 +97,6 @@ def _files(entry: Path) -> list[Path]:
 def _single(source: Path, output: Path | None) -> Path:
     if output is None:
         return Path(f"{case_name(source)}_labels.nii.gz")
-    if output.is_dir():
+    if _is_dir(output):
         return output / f"{case_name(source)}.nii.gz"
     return output

@@ -14,7 +14,7 @@ _PATH = click.Path(path_type=Path)
 @click.command()
 @click.argument("output", type=_PATH)
 @click.option("--labels", type=_PATH, help="Also write the true labels here.")
-@click.option("--seed", type=int, default=0, show_default=True, help="Which phantom.")
+@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which phantom.")
 @click.option("--shape", nargs=3, type=click.IntRange(1), default=(160, 120, 72), show_default=True)
 @click.option(
     "--spacing", nargs=3, type=float, default=(2.4, 2.4, 4.0), show_default=True, help="In mm."
@@ -34,6 +34,8 @@ def command(
     OUTPUT is a .nii.gz or .nii file.
     """
     from viscera.io import write_volume
+    from viscera.io.atomic import check_absent
+    from viscera.io.nifti import check_nifti_name
     from viscera.organs import ORGANS
     from viscera.phantom import make_phantom
     from viscera.volume import Segmentation
@@ -42,6 +44,9 @@ def command(
         raise click.BadParameter("each spacing must be above 0", param_hint="--spacing")
     if labels is not None and labels == output:
         raise OutputError("two files", found="one name", remedy="rename one", where=output)
+    for path in (output, *([labels] if labels else [])):
+        check_nifti_name(path)
+        check_absent(path, overwrite=overwrite)
     volume, truth = make_phantom(seed, shape=shape, spacing_mm=spacing)
     write_volume(output, volume, overwrite=overwrite)
     if labels is not None:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from viscera.stages import Progress
 
 # How much of a case's time each stage takes, roughly; only the bar's smoothness hangs on it.
-_SHARES = {"read": 5, "load": 5, "network": 80, "postprocess": 4}
-_AFTER = {"statistics": 2, "preview": 2, "write": 2}
+_SHARES = {"read": 5, "grid": 1, "load": 4, "network": 80, "postprocess": 4}
+_AFTER = {"write": 2, "statistics": 2, "preview": 2}
 
 
 @contextmanager

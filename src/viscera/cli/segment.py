@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import hashlib
-import io
 import json
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,8 +10,9 @@ from typing import Any
 import click
 
 from viscera.cli.cases import Case, Plan, plan_cases
+from viscera.cli.failures import Failures
 from viscera.cli.progress import progress_bar
-from viscera.errors import BatchError, UsageError, VisceraError
+from viscera.errors import UsageError, VisceraError
 from viscera.organs import ORGANS, Organ, select
 from viscera.resources import parse_memory
 
@@ -32,6 +29,7 @@ _PATH = click.Path(path_type=Path)
     default="default",
     envvar="VISCERA_BUNDLE",
     show_default=True,
+    show_envvar=True,
     help="Network: a bundle's folder, or the name of a packaged one.",
 )
 @click.option(
@@ -83,9 +81,7 @@ def command(
     from viscera.predictor import Predictor
     from viscera.results import Results
 
-    overlap, limit = options["overlap"], options["memory_limit"]
-    if overlap is not None and not 0 <= overlap < 1:
-        raise UsageError("an overlap from 0 to below 1", found=f"{overlap:g}", remedy="mend it")
+    limit = options["memory_limit"]
     wanted = select(name for group in options["subset"] for name in group.split(","))
     predictor = Predictor(
         options["bundle"],
@@ -93,22 +89,29 @@ def command(
         threads=options["threads"],
         memory_limit_mb=parse_memory(limit) if limit else None,
         precision=options["precision"],
-        overlap=overlap,
+        overlap=options["overlap"],
     )
     kinds = ("masks", "statistics", "preview", "report", "tables", "overwrite")
+    missing = [organ.name for organ in wanted if organ not in predictor.bundle.organs]
+    if missing:
+        found = f"{missing[0]!r}, which {predictor.bundle.name} does not find"
+        raise UsageError("organs of this bundle", found=found, remedy="see 'viscera info'")
     results = Results(
         Path(),
         **{kind: options[kind] for kind in kinds},
-        made_by=f"{predictor.made_by} {_settings(wanted, options)}",
+        made_by=predictor.made_by(_settings(wanted, options)),
     )
     if plan.folder is None:
         case = plan.cases[0]
-        reports = [_segment(case, predictor, results.at(case.labels), wanted, options)]
-    else:
-        reports = _batch(plan, predictor, results, wanted, options)
+        report = _segment(case, predictor, results.at(case.labels), wanted, options)
+        if as_json:
+            _print_json(report)
+        return
+    listing = Failures(plan.folder / "failures.csv")
+    reports = _batch(plan, predictor, results, wanted, options, listing)
     if as_json:
-        content = reports[0] if plan.folder is None else reports
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        _print_json(reports)
+    listing.conclude(len(plan.cases))
 
 
 def _segment(
@@ -143,12 +146,10 @@ def _batch(
     results: Any,
     wanted: tuple[Organ, ...],
     options: dict[str, Any],
+    failures: Failures,
 ) -> list[dict[str, Any]]:
-    """All cases; what is finished is left, what fails is listed in failures.csv."""
-    from viscera.io.atomic import write_text
-
-    assert plan.folder is not None  # a batch has one
-    reports, failures = [], []
+    """All cases; what is finished is left, what fails is noted."""
+    reports = []
     organs = wanted or predictor.bundle.organs
     for case in plan.cases:
         own = results.at(case.labels)
@@ -158,35 +159,21 @@ def _batch(
                 _say(f"{case.source.name}: finished already", options)
                 continue
             # What an interrupted run left is done again; what others made is not touched.
-            own = replace(own, overwrite=ours or not own.labels.exists())
+            own = replace(own, overwrite=ours)
         try:
             reports.append(_segment(case, predictor, own, wanted, options))
         except UsageError:
             raise
         except VisceraError as error:
             click.echo(f"viscera: {error}", err=True)
-            failures.append((case.source.name, error.exit_code, str(error)))
-    listing = plan.folder / "failures.csv"
-    if not failures:
-        listing.unlink(missing_ok=True)
-        return reports
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerows([("file", "exit_code", "message"), *failures])
-    write_text(listing, text.getvalue(), overwrite=True)
-    raise BatchError(
-        f"{len(plan.cases)} cases to succeed",
-        found=f"{len(failures)} failures",
-        remedy="see failures.csv; a second run does only what is missing",
-        where=listing,
-    )
+            failures.note(case.source.name, error)
+    return reports
 
 
 def _settings(wanted: tuple[Organ, ...], options: dict[str, Any]) -> str:
-    """A short mark of all options that change the labels, so that runs can be told apart."""
-    named = ("index", "hu_offset", "engine", "precision", "overlap")
-    text = repr([[organ.id for organ in wanted], *(options[name] for name in named)])
-    return hashlib.sha256(text.encode()).hexdigest()[:8]
+    """All options that change the labels and are no part of the bundle."""
+    named = ("index", "hu_offset", "engine", "precision")
+    return repr([[organ.id for organ in wanted], *(options[name] for name in named)])
 
 
 def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:
@@ -207,10 +194,13 @@ def _say(text: str, options: dict[str, Any]) -> None:
         click.echo(text, err=True)
 
 
+def _print_json(content: Any) -> None:
+    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
 def _list_classes(*, as_json: bool) -> None:
     if as_json:
-        click.echo(json.dumps({organ.id: organ.name for organ in ORGANS}, indent=2))
+        _print_json({organ.id: organ.name for organ in ORGANS})
         return
     for organ in ORGANS:
         click.echo(f"{organ.id:2d} {organ.name}")
-    sys.stdout.flush()

@@ -16,6 +16,8 @@ from viscera.resources import thread_count
 # Fastest first, as measured in benchmarks/segment_stages.py; `auto` tries them in this order.
 ENGINES = ("openvino", "onnxruntime")
 
+_SAMPLE = 97  # every so many-th score is looked at
+
 
 def open_engine(
     bundle: Bundle,
@@ -83,10 +85,29 @@ class FallbackEngine:
         """See `Engine.run`."""
         while True:
             try:
-                return self._engine.run(batch)
+                scores = self._engine.run(batch)
             except Exception as error:  # engines raise their own kinds
                 self._note(self._engine.name, error)
                 self._next()
+            else:
+                return self._checked(scores, batch)
+
+    def _checked(
+        self, scores: NDArray[np.float32], batch: NDArray[np.float32]
+    ) -> NDArray[np.float32]:
+        """The scores, if they have a bundle's shape and, as far as a sample tells, are numbers."""
+        wanted = (len(batch), len(self._bundle.labels), *batch.shape[2:])
+        found = f"{scores.shape}"
+        if scores.shape == wanted:
+            if np.isfinite(scores.reshape(-1)[::_SAMPLE]).all():
+                return scores
+            found = "values that are not finite"
+        raise BundleError(
+            f"finite scores of shape {wanted}",
+            found=found,
+            remedy="export the network again",
+            where=self._bundle.model_path,
+        )
 
     def _next(self) -> None:
         while self._untried:
@@ -113,8 +134,8 @@ class FallbackEngine:
 
     def _note(self, kind: str, error: Exception) -> None:
         self._last_error = error
-        lines = str(error).strip().splitlines()
-        reason = f"{type(error).__name__}: {lines[0][:160] if lines else ''}"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        reason = f"{type(error).__name__}: {lines[-1][:160] if lines else ''}"
         if isinstance(error, ImportError):
             reason = "not installed"
         message = f"engine {kind} failed ({reason})"

@@ -47,8 +47,8 @@ class Taps:
             return cls.linear(old, new, first, step)
         middle = first + np.arange(new) * step
         low, high = middle - step / 2, middle + step / 2
-        first = np.floor(low + 0.5).astype(np.intp)
-        samples = first + np.arange(int(np.ceil(step)) + 1)[:, None]
+        lowest = np.floor(low + 0.5).astype(np.intp)
+        samples = lowest + np.arange(int(np.ceil(step)) + 1)[:, None]
         covered = np.minimum(samples + 0.5, high) - np.maximum(samples - 0.5, low)
         weight = np.clip(covered, 0, None)
         index = np.clip(samples, 0, old - 1)

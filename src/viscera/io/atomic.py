@@ -13,11 +13,11 @@ from typing import BinaryIO
 from viscera.errors import OutputError
 
 
-def check_writable(path: Path, *, overwrite: bool) -> None:
-    """Make the folder and prove, before any work is done, that the file can be written.
+def check_absent(path: Path, *, overwrite: bool) -> None:
+    """Prove that nothing is lost when this path is written.
 
     Raises:
-        OutputError: it exists already, or its folder cannot be made or written.
+        OutputError: it exists already.
     """
     try:
         if path.is_dir():
@@ -29,6 +29,17 @@ def check_writable(path: Path, *, overwrite: bool) -> None:
                 remedy="pass --overwrite or choose another name",
                 where=path,
             )
+    except (OSError, ValueError) as error:
+        raise _refuse(path, getattr(error, "strerror", None) or str(error)) from error
+
+
+def check_writable(path: Path) -> None:
+    """Make the folder, and prove before any work is done that a file can be written there.
+
+    Raises:
+        OutputError: the folder cannot be made or written.
+    """
+    try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
@@ -43,7 +54,8 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     Raises:
         OutputError: not writable, disk full, or `path` exists and must not be overwritten.
     """
-    check_writable(path, overwrite=overwrite)
+    check_absent(path, overwrite=overwrite)
+    check_writable(path)
     # The name is short whatever the target's is, so that a long one does not outgrow the limit.
     temporary = path.parent / f".viscera-{secrets.token_hex(6)}.part"
     try:
@@ -72,7 +84,7 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
 def _refuse(path: Path, found: str) -> OutputError:
     return OutputError(
         "a writable output",
-        found=found.lower() if found.isupper() else found,
+        found=found,
         remedy="choose another place, or free some space",
         where=path,
     )

@@ -40,11 +40,15 @@ def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
             turned = _first(fields, _MATRICES, "1 0 0 0 1 0 0 0 1").split()
             directions = np.array(turned, dtype=np.float64).reshape(3, 3).T
             origin = np.array(_first(fields, _ORIGINS, "0 0 0").split(), dtype=np.float64)
+            if spacing.shape != (3,) or origin.shape != (3,):
+                raise ValueError("spacing and origin along three axes")
             matrix = np.eye(4)
             matrix[:3, :3] = directions * spacing
             matrix[:3, 3] = origin
-        except (KeyError, ValueError) as error:
+        except (KeyError, ValueError, OverflowError) as error:
             raise _refuse("DimSize, ElementType, ElementSpacing of a 3-D volume", path) from error
+        if fields.get("BinaryData", "True").lower() != "true":
+            raise _refuse("binary voxels", path)
         channels = fields.get("ElementNumberOfChannels", "1")
         if len(shape) != 3 or min(shape) < 1 or channels != "1":
             raise _refuse("a 3-D volume of one channel", path)
@@ -55,7 +59,7 @@ def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
             reader.inflate_from_here()
         stored, findings = read_voxels(reader, shape, dtype)
     data, more = to_hu(stored, where=path)
-    affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix)
+    affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix, where=path)
     return Volume(data, affine, name, None, (*findings, *more))
 
 

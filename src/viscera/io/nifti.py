@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -47,7 +48,7 @@ def read_nifti(
         InputError: not a readable CT volume.
         ResourceError: the declared size exceeds the limit.
     """
-    path = _header_of_pair(path)
+    path = nifti_header_path(path)
     with ByteReader(path) as reader:
         header = _read_header(reader, strict=strict)
         findings = list(header.findings)
@@ -66,14 +67,52 @@ def read_nifti(
     return Volume(data, header.affine, name, header.block, (*findings, *more))
 
 
+def volume_of_image(image: Any, *, name: str) -> Volume:
+    """A volume from a nibabel image; a NIfTI's header is judged as a file's would be.
+
+    Args:
+        image: any image with ``dataobj``, ``affine`` and ``header``.
+        name: the case's name.
+
+    Raises:
+        InputError: not a single volume of real numbers on a usable grid.
+    """
+    stored = np.asarray(image.dataobj)
+    if stored.ndim > 3 and stored.size == math.prod(stored.shape[:3]):
+        stored = stored.reshape(stored.shape[:3])
+    data, findings = to_hu(stored, where=name)
+    block = getattr(image.header, "binaryblock", b"")
+    if len(block) != header_bytes(block):
+        return Volume(data, Affine(image.affine), name, None, tuple(findings))
+    header = check_header(block, Path(name))
+    # nibabel has applied the scaling, and blanks it in the header.
+    noted = [finding for finding in header.findings if finding.code != "no-scaling"]
+    return Volume(data, header.affine, name, header.block, (*noted, *findings))
+
+
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check the header alone.
 
     Raises:
         InputError: no NIfTI.
     """
-    with ByteReader(_header_of_pair(path)) as reader:
+    with ByteReader(nifti_header_path(path)) as reader:
         return _read_header(reader, strict=False)
+
+
+def check_nifti_name(path: Path) -> None:
+    """Prove that the name says NIfTI.
+
+    Raises:
+        OutputError: it does not.
+    """
+    if not path.name.lower().endswith((".nii", ".nii.gz")):
+        raise OutputError(
+            "an output name that ends in .nii.gz or .nii",
+            found=path.name,
+            remedy="rename it",
+            where=path,
+        )
 
 
 def write_nifti(
@@ -104,13 +143,7 @@ def write_nifti(
     Raises:
         OutputError: another suffix, not writable, or the file exists.
     """
-    if not path.name.lower().endswith((".nii", ".nii.gz")):
-        raise OutputError(
-            "an output name that ends in .nii.gz or .nii",
-            found=path.name,
-            remedy="rename it",
-            where=path,
-        )
+    check_nifti_name(path)
     header = _header_for(voxels, affine, source_header, description)
     extension = b"\0\0\0\0"
     if label_table:
@@ -159,8 +192,8 @@ def _header_for(
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_max"] = header["cal_min"] = header["intent_code"] = 0
     header["magic"] = b"n+1" if len(header.binaryblock) == 348 else b"n+2\0\r\n\x1a\n"
-    version_1 = ["db_name", "data_type"] if len(header.binaryblock) == 348 else []
-    for text in ("intent_name", "aux_file", *version_1):
+    own = ("db_name", "data_type") if len(header.binaryblock) == 348 else ("unused_str",)
+    for text in ("intent_name", "aux_file", *own):
         header[text] = b""
     header["descrip"] = description.encode("ascii", "replace")[:79]
     return header
@@ -216,11 +249,12 @@ def _read_stored(
     return stored
 
 
-def _header_of_pair(path: Path) -> Path:
-    """The .hdr of a pair of which the .img was given."""
+def nifti_header_path(path: Path) -> Path:
+    """The .hdr of a pair of which the .img was given; any other path as it is."""
     for image, header in ((".img.gz", ".hdr.gz"), (".img", ".hdr")):
         if path.name.lower().endswith(image):
-            return path.with_name(path.name[: -len(image)] + header)
+            beside = path.with_name(path.name[: -len(image)] + header)
+            return beside if beside.exists() else path
     return path
 
 

@@ -68,7 +68,9 @@ def _qform(header: Any) -> NDArray[np.float64] | None:
     if int(header["qform_code"]) <= 0:
         return None
     try:
-        qform = np.asarray(header.get_qform(), dtype=np.float64)
+        upright = header.copy()
+        upright["pixdim"][1:4] = np.abs(header["pixdim"][1:4])  # nibabel refuses negative ones
+        qform = np.asarray(upright.get_qform(), dtype=np.float64)
     except Exception:  # nibabel raises several kinds for impossible quaternions
         return None
     return None if problem_of(qform) else qform

@@ -83,6 +83,11 @@ def check_header(block: bytes, where: Path, *, strict: bool = False) -> NiftiHea
     Raises:
         InputError: no NIfTI, no single 3-D or 4-D volume of real numbers, or no usable affine.
     """
+    with np.errstate(all="ignore"):  # a hostile header may hold any number
+        return _checked(block, where, strict=strict)
+
+
+def _checked(block: bytes, where: Path, *, strict: bool) -> NiftiHeader:
     header = load_header(block)
     size = len(block)
     magic = block[344:348] if size == 348 else block[4:12]

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from viscera.affine import Affine
 from viscera.errors import InputError
@@ -16,6 +17,19 @@ from viscera.io.voxels import check_size, read_voxels
 from viscera.volume import Volume
 
 _MOST_HEADER_BYTES = 1 << 20
+# Names of types, less their optional "_t" (teem.sourceforge.net/nrrd/format.html, "type").
+_TYPES = {
+    **dict.fromkeys(("signed char", "int8"), "i1"),
+    **dict.fromkeys(("uchar", "unsigned char", "uint8"), "u1"),
+    **dict.fromkeys(("short", "short int", "signed short", "signed short int", "int16"), "i2"),
+    **dict.fromkeys(("ushort", "unsigned short", "unsigned short int", "uint16"), "u2"),
+    **dict.fromkeys(("int", "signed int", "int32"), "i4"),
+    **dict.fromkeys(("uint", "unsigned int", "uint32"), "u4"),
+    **dict.fromkeys(("longlong", "long long", "long long int", "int64"), "i8"),
+    **dict.fromkeys(("ulonglong", "unsigned long long", "uint64"), "u8"),
+    "float": "f4",
+    "double": "f8",
+}
 # Directions of the named spaces, as signs towards R, A, S.
 _SPACES = {
     "left-posterior-superior": (-1, -1, 1), "lps": (-1, -1, 1),
@@ -33,21 +47,27 @@ def read_nrrd(path: Path, *, name: str, limit_mb: float) -> Volume:
     """
     with ByteReader(path) as reader:
         header = _header(reader)
-        shape = tuple(int(n) for n in header["sizes"])
-        if len(shape) != 3 or min(shape) < 1:
-            raise _refuse("a 3-D volume", f"sizes {shape}", "extract one volume", path)
-        dtype = _dtype(header, path)
+        try:
+            shape = tuple(int(n) for n in header["sizes"])
+            if len(shape) != 3 or min(shape) < 1:
+                raise _refuse("a 3-D volume", f"sizes {shape}", path)
+            dtype = _dtype(header)
+            matrix = _matrix(header)
+        except (KeyError, ValueError, TypeError, OverflowError) as error:
+            what = "sizes, a number type, an LPS, RAS or LAS space and its directions"
+            raise _refuse(what, f"a header without ({error})", path) from error
         encoding = str(header.get("encoding", "")).lower()
-        if "data file" in header or "datafile" in header or encoding not in ("raw", "gzip", "gz"):
-            found = f"encoding {encoding!r} or a detached data file"
-            raise _refuse("attached voxels, raw or gzip", found, "save it as one file", path)
-        affine = _affine(header, path)
+        skips = [header.get(key, 0) for key in ("byte skip", "line skip", "byteskip", "lineskip")]
+        detached = "data file" in header or "datafile" in header
+        if detached or encoding not in ("raw", "gzip", "gz") or any(skips):
+            found = f"encoding {encoding!r}, a detached data file, or bytes to skip"
+            raise _refuse("voxels right behind the header, raw or gzip", found, path)
         check_size(reader, shape, dtype, limit_mb)
         if encoding != "raw":
             reader.inflate_from_here()
         stored, findings = read_voxels(reader, shape, dtype)
     data, more = to_hu(stored, where=path)
-    return Volume(data, affine, name, None, (*findings, *more))
+    return Volume(data, Affine(matrix, where=path), name, None, (*findings, *more))
 
 
 def _header(reader: ByteReader) -> dict[str, Any]:
@@ -62,32 +82,28 @@ def _header(reader: ByteReader) -> dict[str, Any]:
     try:
         return dict(nrrd.read_header(io.BytesIO(b"".join(lines))))
     except Exception as error:  # pynrrd lets several kinds through
-        raise _refuse("an NRRD header", str(error), "export it again", reader.path) from error
+        raise _refuse("an NRRD header", str(error), reader.path) from error
 
 
-def _dtype(header: dict[str, Any], path: Path) -> np.dtype[Any]:
-    from nrrd.reader import _TYPEMAP_NRRD2NUMPY
-
-    try:
-        code = _TYPEMAP_NRRD2NUMPY[header["type"]]
-    except KeyError as error:
-        found = f"type {header.get('type')!r}"
-        raise _refuse("integer or real voxels", found, "export it again", path) from error
-    order = ">" if header.get("endian") == "big" else "<"
-    return np.dtype(f"{order}{code}")
+def _dtype(header: dict[str, Any]) -> np.dtype[Any]:
+    """The stored type; KeyError for what is no number."""
+    order = ">" if str(header.get("endian", "")).lower() == "big" else "<"
+    return np.dtype(order + _TYPES[str(header["type"]).replace("_t", "")])
 
 
-def _affine(header: dict[str, Any], path: Path) -> Affine:
-    signs = _SPACES.get(str(header.get("space", "")).lower())
-    directions = np.asarray(header.get("space directions", np.nan), dtype=np.float64)
-    if signs is None or directions.shape != (3, 3):
-        found = f"space {header.get('space')!r} and directions of shape {directions.shape}"
-        raise _refuse("an LPS, RAS or LAS space", found, "save it with its geometry", path)
+def _matrix(header: dict[str, Any]) -> NDArray[np.float64]:
+    """Voxel indices to RAS; KeyError or ValueError where the header does not say."""
+    signs = np.array(_SPACES[str(header["space"]).lower()])
     matrix = np.eye(4)
-    matrix[:3, :3] = directions.T * np.array(signs)[:, None]
-    matrix[:3, 3] = np.asarray(header.get("space origin", (0, 0, 0))) * np.array(signs)
-    return Affine(matrix)
+    directions = np.asarray(header["space directions"], dtype=np.float64)
+    origin = np.asarray(header.get("space origin", (0, 0, 0)), dtype=np.float64)
+    if directions.shape != (3, 3) or origin.shape != (3,):
+        raise ValueError("directions and origin along three axes")
+    matrix[:3, :3] = directions.T * signs[:, None]
+    matrix[:3, 3] = origin * signs
+    return matrix
 
 
-def _refuse(expected: str, found: str, remedy: str, where: Path) -> InputError:
+def _refuse(expected: str, found: str, where: Path) -> InputError:
+    remedy = "save it as one .nrrd file with its geometry, or as NIfTI"
     return InputError(expected, found=found, remedy=remedy, where=where)

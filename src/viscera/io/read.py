@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viscera.affine import Affine
 from viscera.errors import InputError
 from viscera.io.gz import ByteReader
 from viscera.io.metaimage import read_metaimage
-from viscera.io.nifti import read_nifti
+from viscera.io.nifti import nifti_header_path, read_nifti, read_nifti_header
+from viscera.io.nifti_header import header_bytes
 from viscera.io.nrrd import read_nrrd
 from viscera.resources import available_mb
 from viscera.volume import Volume
@@ -18,11 +20,23 @@ SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".
 def case_name(path: Path) -> str:
     """The case a file belongs to: its name without suffixes and nnU-Net's channel number."""
     name = path.name
-    for suffix in (".nii.gz", ".hdr.gz", ".img.gz", ".seg.nrrd", *SUFFIXES):
+    for suffix in (".seg.nrrd", *SUFFIXES):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
     return name.removesuffix("_0000") or path.name
+
+
+def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
+    """Shape [i, j, k] and affine of a file, from its header alone where it is NIfTI.
+
+    Raises:
+        InputError: not a readable CT volume.
+    """
+    with ByteReader(nifti_header_path(path)) as reader:
+        is_nifti = header_bytes(reader.read(4)) > 0
+    described = read_nifti_header(path) if is_nifti else read_volume(path)
+    return described.shape, described.affine
 
 
 def read_volume(

@@ -13,6 +13,7 @@ from viscera.io.gz import ByteReader
 
 # No CT compresses by more than this; what does and is large is an attack or an empty volume.
 _BOMB_RATIO, _BOMB_MB = 200, 256
+_MOST_ALONG_AXIS = 1 << 20
 
 
 def check_size(
@@ -24,6 +25,13 @@ def check_size(
         ResourceError: reading needs more than `limit_mb`, or the declared size is out of all
             proportion to the file.
     """
+    if max(shape) > _MOST_ALONG_AXIS:
+        raise ResourceError(
+            f"at most {_MOST_ALONG_AXIS} voxels along an axis",
+            found="more",
+            remedy="make sure that this is a CT and not a damaged or hostile file",
+            where=reader.path,
+        )
     declared_mb = math.prod(shape) * dtype.itemsize / 1e6
     # The stored voxels, and HU beside them where their type must change.
     need_mb = declared_mb + (0 if dtype == np.int16 else math.prod(shape) * 4 / 1e6)

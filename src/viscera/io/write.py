@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from xml.sax.saxutils import escape
 
@@ -32,8 +33,7 @@ def write_masks(folder: str | Path, segmentation: Segmentation, *, overwrite: bo
     for organ in segmentation.organs:
         mask = (segmentation.labels == organ.id).view(np.uint8)
         target = Path(folder) / f"{organ.name}.nii.gz"
-        only = Organ(1, organ.name, organ.title, organ.colour, organ.tolerance_mm, organ.snomed)
-        _write(target, segmentation, mask, (only,), overwrite=overwrite)
+        _write(target, segmentation, mask, (replace(organ, id=1),), overwrite=overwrite)
 
 
 def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -> None:

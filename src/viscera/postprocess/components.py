@@ -51,7 +51,7 @@ def find_components(labels: Labels, ids: Sequence[int]) -> Components | None:
     box = organ_box(labels)
     if box is None:
         return None
-    chosen = wanted[labels[box]]
+    chosen = np.asfortranarray(wanted[labels[box]])  # cc3d keeps the layout it is given
     pieces, count = cc3d.connected_components(chosen, connectivity=26, return_N=True)
     if not count:
         return None

@@ -14,7 +14,7 @@ from viscera.grid.grid import Grid, ScoreSlab
 from viscera.scoring.windows import AxisWindows, mirrored
 from viscera.volume import Hu
 
-# Scores between patches are kept in half precision: half the memory, and no label changes.
+# Scores between patches are kept in half precision: half the memory; a few ties move.
 _SCORE = np.float16
 
 
