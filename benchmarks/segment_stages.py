@@ -40,7 +40,7 @@ def measured(call: list[str]) -> dict[str, float]:
     return {
         "seconds": time.perf_counter() - start,
         "cpu_seconds": usage.ru_utime + usage.ru_stime,
-        "peak_mb": usage.ru_maxrss / 1024,
+        "peak_mb": usage.ru_maxrss * 1024 / 1e6,
     }
 
 

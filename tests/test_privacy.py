@@ -38,45 +38,63 @@ def test_the_home_folder_stays_empty(call, engine):
 
 def can_trace():
     strace = shutil.which("strace")
-    return (
-        strace
-        and subprocess.run([strace, "true"], capture_output=True, check=False).returncode == 0
+    return bool(strace) and not subprocess.run([strace, "true"], capture_output=True).returncode
+
+
+traced = pytest.mark.skipif(not can_trace(), reason="needs strace and the right to trace")
+
+
+def trace(command, log, environment=None):
+    """Network addresses that a command connected to or sent to, and files it created."""
+    calls = "trace=connect,sendto,sendmsg,openat,creat,mkdir"
+    subprocess.run(
+        ["strace", "-f", "-qq", "-e", calls, "-o", str(log), *command],
+        env=environment,
+        check=True,
+        capture_output=True,
     )
+    lines = log.read_text(errors="replace").splitlines()
+    talks = [line for line in lines if re.search(r"(connect|sendto|sendmsg)\(.*AF_INET", line)]
+    created = re.compile(
+        r'(?:openat\(AT_FDCWD, "([^"]+)", [^)]*O_CREAT|(?:creat|mkdir)\("([^"]+)")'
+    )
+    files = [m[1] or m[2] for line in lines if (m := created.search(line)) and "ENOENT" not in line]
+    return talks, [f for f in files if "__pycache__" not in f]
 
 
-@pytest.mark.skipif(not can_trace(), reason="needs strace and the right to trace")
+@traced
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_connection_and_no_file_but_the_results(call, engine, tmp_path):
     command, environment, _ = call(engine)
-    log = tmp_path / "strace.log"
-    trace = ["strace", "-f", "-qq", "-e", "trace=connect,sendto,openat,creat,mkdir,rename"]
-    subprocess.run(
-        [*trace, "-o", str(log), *command], env=environment, check=True, capture_output=True
-    )
-    lines = log.read_text(errors="replace").splitlines()
-    assert any("openat" in line for line in lines), "the trace saw the run"
-    outside = [
-        line
-        for line in lines
-        if re.search(r"\b(connect|sendto)\(", line) and re.search(r"AF_INET|sin6?_addr", line)
-    ]
-    assert outside == []
-    written = re.compile(
-        r'(?:openat\([^"]*|creat\(|mkdir\()"([^"]+)"[^"]*(?:O_CREAT|creat|mkdir|07)'
-    )
-    paths = [found[1] for line in lines if (found := written.search(line)) and "ENOENT" not in line]
+    talks, files = trace(command, tmp_path / "strace.log", environment)
+    assert talks == []
+    assert any(f.startswith(str(tmp_path / "out")) for f in files), "the trace saw the run"
     allowed = (str(tmp_path / "out"), "/dev/", "/proc/")
-    strangers = [p for p in paths if not p.startswith(allowed) and "__pycache__" not in p]
-    assert strangers == []
+    assert [f for f in files if not f.startswith(allowed)] == []
 
 
-def test_the_trace_would_see_a_report_home(tmp_path):
-    """Without the switch, at least one engine leaves a trace: the test above is no empty one."""
-    code = "import openvino"
-    home = tmp_path / "home"
-    home.mkdir()
-    kept = {k: v for k, v in os.environ.items() if k != "CI"}
-    subprocess.run([sys.executable, "-c", code], env={**kept, "HOME": str(home)}, check=False)
-    if not list(home.rglob("*")):
-        pytest.skip("this openvino leaves nothing in the home folder")
-    assert list(home.rglob("*"))
+@traced
+def test_the_trace_would_see_both(tmp_path):
+    """The counter-check, on loopback: a datagram socket and a stray file are noticed."""
+    code = (
+        "import socket\n"
+        "socket.socket(socket.AF_INET, socket.SOCK_DGRAM).connect(('127.0.0.1', 9))\n"
+        f"open({str(tmp_path / 'stray')!r}, 'w').close()\n"
+    )
+    talks, files = trace([sys.executable, "-c", code], tmp_path / "strace.log")
+    assert len(talks) == 1
+    assert files == [str(tmp_path / "stray")]
+
+
+def test_telemetry_is_off_before_an_engine_is_imported():
+    code = (
+        "import os, sys\n"
+        "from viscera.engine.privacy import silence\n"
+        "silence()\n"
+        "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
+        "assert not {'openvino', 'onnxruntime'} & set(sys.modules)\n"
+        "try:\n    import openvino_telemetry\n"
+        "except ImportError:\n    pass\n"
+        "else:\n    raise SystemExit('openvino could report home')\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)

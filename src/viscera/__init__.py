@@ -1,7 +1,7 @@
 """viscera: abdominal organs in CT, on a laptop's CPU, in seconds, offline.
 
     import viscera
-    segmentation = viscera.segment("ct.nii.gz")
+    segmentation = viscera.segment("ct.nii.gz", bundle="path/to/bundle")
     segmentation.volumes_ml()["liver"]
 
 Names are imported when they are first used, so that `import viscera` costs nothing.

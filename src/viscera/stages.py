@@ -14,11 +14,11 @@ Progress = Callable[[str, float], None]
 
 
 def _memory_mb() -> tuple[float, float]:
-    """Resident memory of this process, now and at its highest, in MB (2^20 bytes)."""
+    """Resident memory of this process, now and at its highest, in MB (10^6 bytes)."""
     with suppress(OSError, ValueError, IndexError):
         status = Path("/proc/self/status").read_text(encoding="ascii")
         now, highest = (
-            int(status.split(f"{name}:")[1].split()[0]) / 1024 for name in ("VmRSS", "VmHWM")
+            int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")
         )
         return now, highest
     try:
@@ -26,8 +26,8 @@ def _memory_mb() -> tuple[float, float]:
     except ImportError:  # Windows has no such module
         return float("nan"), float("nan")
     # ru_maxrss counts bytes on macOS, kilobytes elsewhere.
-    unit = 1024**2 if sys.platform == "darwin" else 1024
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / unit
+    unit = 1 if sys.platform == "darwin" else 1024
+    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
     return highest, highest
 
 
