@@ -22,7 +22,7 @@ LAYERS = (
     {"report", "measure"},
     {"api"},
     {"predictor"},
-    {"scoring", "checks"},
+    {"scoring", "checks", "memory"},
     {"grid", "engine", "postprocess"},
     {"bundles"},
     {"bundle"},

@@ -20,14 +20,12 @@ from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
 from viscera.grid.shear import labels_on
+from viscera.memory import BASE_MB, segmenting_mb, straightening_mb
 from viscera.postprocess import postprocess
 from viscera.resources import available_mb, require, thread_count
 from viscera.scoring import score_patches, score_slices
 from viscera.stages import Progress, Stages
 from viscera.volume import Labels, Segmentation, Volume
-
-# Interpreter, libraries and an engine's code, measured by benchmarks/segment_stages.py.
-_BASE_MB = 260.0
 
 
 class Predictor:
@@ -152,26 +150,6 @@ class Predictor:
         mark = hashlib.sha256(repr((replace(self.bundle, folder=Path()), settings)).encode())
         return f"viscera {__version__} {mark.hexdigest()[:16]} {self.bundle.name}"
 
-    def need_mb(self, volume: Volume, grid: Grid) -> float:
-        """Peak memory that segmenting this volume takes, estimated from above, in MB."""
-        voxels = float(np.prod(volume.shape))
-        held = volume.data.nbytes / 1e6 + voxels / 1e6  # the scan and its labels
-        y, x = grid.shape[1:]
-        if self.bundle.patch:
-            depth = self.bundle.patch.size[2]
-            # Half-precision scores, the part of them that is moved, and a slab of the input.
-            overlap = self.bundle.patch.overlap
-            classes = len(self.bundle.labels)
-            scores = classes * depth * y * x * 2 * (1 + overlap) / 1e6
-            working = scores + depth * y * x * 4 * 2 / 1e6
-        else:
-            assert self.bundle.slices is not None  # Bundle has one or the other
-            working = (len(self.bundle.labels) + 8) * self.bundle.slices.batch * y * x * 8 / 1e6
-        # A copy and bit masks for closing; piece numbers and their bookkeeping for the others.
-        steps = {step.step for step in self.bundle.postprocess}
-        cleaning = (9 if steps - {"closing"} else 4 if steps else 0) * voxels / 1e6
-        return _BASE_MB + held + max(working + self.bundle.model.working_mb, cleaning)
-
     def _plan(self, volume: Volume) -> tuple[Volume, Grid, float]:
         """The volume set upright, the network's grid on it, and the memory that will take in MB.
 
@@ -179,14 +157,15 @@ class Predictor:
             ResourceError: more than the limit.
         """
         held_mb = volume.data.nbytes / 1e6
-        limit_mb = self.memory_limit_mb or available_mb() + _BASE_MB + held_mb
+        limit_mb = self.memory_limit_mb or available_mb() + BASE_MB + held_mb
         straight = volume
         if volume.affine.shear_deg > SHEAR_LIMIT_DEG:
-            # A grid sheared by 45 degrees needs twice its voxels upright.
-            require(_BASE_MB + 3 * held_mb, limit_mb, what="straightening", where=volume.name)
+            need_mb = straightening_mb(volume.data)
+            require(need_mb, limit_mb, what="straightening", where=volume.name)
             straight = straighten(volume)
         grid = Grid.fit(straight.shape, straight.affine, self.bundle)
-        need_mb = self.need_mb(straight, grid) + (held_mb if straight is not volume else 0.0)
+        need_mb = segmenting_mb(self.bundle, straight.data, grid)
+        need_mb += held_mb if straight is not volume else 0.0
         require(need_mb, limit_mb, what="this scan", where=volume.name)
         return straight, grid, need_mb
 

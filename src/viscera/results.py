@@ -14,8 +14,9 @@ from viscera.errors import UsageError, VisceraError
 from viscera.io import read_grid, write_labels, write_masks
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
 from viscera.io.gz import ByteReader
-from viscera.io.nifti import check_nifti_name, read_nifti_header
+from viscera.io.nifti import read_nifti_header
 from viscera.io.nifti_header import load_header
+from viscera.io.nifti_write import check_nifti_name
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.organs import Organ
 from viscera.report.run import report_of

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -148,7 +149,7 @@ class Segmentation:
         kept = tuple(organ for organ in self.organs if organ in organs)
         return replace(self, labels=table[self.labels], organs=kept)
 
-    def save(self, path: str, *, overwrite: bool = False) -> None:
+    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the labels as NIfTI on the source's own grid; see `viscera.io.write_labels`."""
         from viscera.io import write_labels  # io stands above this module in the house
 

@@ -35,7 +35,7 @@ def command(
     """
     from viscera.io import write_volume
     from viscera.io.atomic import check_absent
-    from viscera.io.nifti import check_nifti_name
+    from viscera.io.nifti_write import check_nifti_name
     from viscera.organs import ORGANS
     from viscera.phantom import make_phantom
     from viscera.volume import Segmentation

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,10 @@ from viscera.cli.progress import progress_bar
 from viscera.errors import UsageError, VisceraError
 from viscera.organs import ORGANS, Organ, select
 from viscera.resources import parse_memory
+
+if TYPE_CHECKING:
+    from viscera.predictor import Predictor
+    from viscera.results import Results
 
 _PATH = click.Path(path_type=Path)
 
@@ -115,7 +119,11 @@ def command(
 
 
 def _segment(
-    case: Case, predictor: Any, results: Any, wanted: tuple[Organ, ...], options: dict[str, Any]
+    case: Case,
+    predictor: Predictor,
+    results: Results,
+    wanted: tuple[Organ, ...],
+    options: dict[str, Any],
 ) -> dict[str, Any]:
     """One case from file to files."""
     from viscera.io import read_volume
@@ -135,15 +143,15 @@ def _segment(
         segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
         if wanted:
             segmentation = segmentation.only(wanted)
-        report: dict[str, Any] = results.write(segmentation, stages)
+        report = results.write(segmentation, stages)
     _tell_people(case, report, options)
     return report
 
 
 def _batch(
     plan: Plan,
-    predictor: Any,
-    results: Any,
+    predictor: Predictor,
+    results: Results,
     wanted: tuple[Organ, ...],
     options: dict[str, Any],
     failures: Failures,

@@ -10,7 +10,7 @@ from xml.sax.saxutils import escape
 import numpy as np
 
 from viscera.io.atomic import write_text
-from viscera.io.nifti import write_nifti
+from viscera.io.nifti_write import write_nifti
 from viscera.organs import Organ
 from viscera.volume import Labels, Segmentation, Volume
 
