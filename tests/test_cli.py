@@ -26,6 +26,7 @@ from viscera.errors import (
 )
 from viscera.io import write_volume
 from viscera.organs import ORGANS
+from viscera.volume import Volume
 
 
 def run(*arguments):
@@ -172,6 +173,33 @@ def test_a_refusal_leaves_no_folders(tmp_path, nearest):
     with pytest.raises(InputError):
         run("segment", tmp_path / "bad.nii", "-o", tmp_path / "l.nii.gz", "-b", nearest, "--masks")
     assert {p.name for p in tmp_path.iterdir()} == {"bad.nii"}
+
+
+def test_a_replaced_scan_does_not_pass_as_finished(tmp_path, scans, nearest, small_phantom):
+    out = tmp_path / "out"
+    run("segment", scans, "-o", out, "-b", nearest, "-q")
+    volume = small_phantom[0]
+    other = Volume(np.asfortranarray(volume.data[:, :, ::-1]), volume.affine)
+    write_volume(scans / "b.nii.gz", other, overwrite=True)
+    with pytest.raises(BatchError):
+        run("segment", scans, "-o", out, "-b", nearest, "-q")
+    assert "b.nii.gz,5" in (out / "failures.csv").read_text()
+
+
+def test_labels_never_go_among_their_scans(scans, nearest):
+    before = {p.name for p in scans.iterdir()}
+    with pytest.raises(UsageError, match="another output folder"):
+        run("segment", scans, "-o", scans, "-b", nearest)
+    with pytest.raises(UsageError, match=r"a file's name, x\.nii\.gz"):
+        run("segment", scans, "-o", scans / "x.nii.gz", "-b", nearest)
+    assert {p.name for p in scans.iterdir()} == before
+
+
+def test_a_bundles_warning_and_cut_organs_are_told(tmp_path, scans):
+    result = run("segment", scans / "b.nii.gz", "-o", tmp_path / "o.nii.gz", "-b", "phantom")
+    assert "knows generated phantoms only" in result.stderr
+    aorta = next(line for line in result.stderr.splitlines() if line.startswith("  aorta"))
+    assert aorta.endswith("cut by the scan")
 
 
 def test_capital_suffixes(tmp_path, scans, nearest):

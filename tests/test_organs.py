@@ -26,6 +26,9 @@ def test_pairs_are_right_then_left():
 
 def test_select_sorts_and_forgives_spelling():
     assert [o.name for o in select(["Kidney-Left", " liver"])] == ["liver", "kidney_left"]
+    assert [o.name for o in select(["Left kidney", "right_adrenal"])] == [
+        "adrenal_gland_right", "kidney_left"
+    ]  # fmt: skip
 
 
 def test_select_names_the_nearest():

@@ -227,6 +227,9 @@ def test_segmentation_answers(nearest, small_phantom):
     only = found.only([o for o in viscera.ORGANS if o.name == "liver"])
     assert set(np.unique(only.labels)) == {0, 1}
     assert [o.name for o in only.organs] == ["liver"]
+    np.testing.assert_array_equal(found.only(["liver"]).labels, only.labels)
+    assert "Segmentation of <Volume 'phantom' (48, 40, 28)" in repr(found)
+    assert "aorta" in found.cut_organs()
     assert set(found.stages.seconds) == {"read", "grid", "load", "network", "postprocess"}
 
 

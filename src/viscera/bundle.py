@@ -161,13 +161,17 @@ class Step:
 
 @dataclass(frozen=True)
 class About:
-    """Where a bundle comes from; shown by `viscera info` and kept in every report."""
+    """Where a bundle comes from; shown by `viscera info` and kept in every report.
+
+    A `warning` is a finding of every scan that the bundle segments.
+    """
 
     made_by: str = ""
     training_data: str = ""
     licence: str = ""
     scores: str = ""
     intended_use: str = "Research only; not a medical device."
+    warning: str = ""
 
 
 @dataclass(frozen=True)

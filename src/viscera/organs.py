@@ -55,6 +55,7 @@ ORGANS: tuple[Organ, ...] = (
     Organ(13, "kidney_left", "Left kidney", (214, 146, 34), 3, "64033007", "left"),
 )
 BY_NAME: dict[str, Organ] = {organ.name: organ for organ in ORGANS}
+_NAME_OF_TITLE = {organ.title.lower().replace(" ", "_"): organ.name for organ in ORGANS}
 BY_ID: dict[int, Organ] = {organ.id: organ for organ in ORGANS}
 
 # (right, left) of each pair.
@@ -65,14 +66,15 @@ PAIRS: tuple[tuple[Organ, Organ], ...] = (
 
 
 def select(names: Iterable[str]) -> tuple[Organ, ...]:
-    """The organs of these names, in label order; hyphens and capitals are forgiven.
+    """The organs of these names or titles, in label order; hyphens and capitals are forgiven.
 
     Raises:
         UsageError: a name is none of the thirteen.
     """
     chosen = set()
     for name in names:
-        key = name.strip().lower().replace("-", "_")
+        key = name.strip().lower().replace("-", "_").replace(" ", "_")
+        key = _NAME_OF_TITLE.get(key, key)
         if key not in BY_NAME:
             near = get_close_matches(key, BY_NAME, n=1)
             remedy = (

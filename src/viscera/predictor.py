@@ -32,7 +32,7 @@ class Predictor:
     """Segments CT volumes with one bundle.
 
     Example:
-        predictor = viscera.Predictor("phantom")
+        predictor = viscera.Predictor("path/to/bundle")
         segmentation = predictor.segment("ct.nii.gz")
     """
 
@@ -62,9 +62,13 @@ class Predictor:
         """
         self.bundle = bundle if isinstance(bundle, Bundle) else read_bundle(bundle)
         if overlap is not None and not 0 <= overlap < 1:
-            raise UsageError("an overlap from 0 to below 1", found=f"{overlap:g}", remedy="mend it")
+            raise UsageError(
+                "an overlap from 0 to below 1", found=f"{overlap:g}", remedy="choose another value"
+            )
         if precision not in (None, "f32", "bf16"):
-            raise UsageError("precision f32 or bf16", found=repr(precision), remedy="mend it")
+            raise UsageError(
+                "precision f32 or bf16", found=repr(precision), remedy="choose another value"
+            )
         if overlap is not None and self.bundle.patch is not None:
             patch = replace(self.bundle.patch, overlap=overlap)
             self.bundle = replace(self.bundle, patch=patch)
@@ -130,6 +134,8 @@ class Predictor:
             if straight is not volume:
                 labels = labels_on(volume, labels, straight.affine)
         findings += engine.findings
+        if self.bundle.about.warning:
+            findings.append(Finding("warning", "bundle", self.bundle.about.warning))
         if not labels.any():
             findings.append(_nothing_found(volume, strict=strict))
         return Segmentation(
@@ -170,7 +176,8 @@ class Predictor:
         return straight, grid, need_mb
 
     def _volume(self, source: Any, affine: Any, *, strict: bool) -> Volume:
-        if affine is not None and not isinstance(source, np.ndarray):
+        has_its_own = isinstance(source, str | Path | Volume) or hasattr(source, "dataobj")
+        if affine is not None and has_its_own:
             raise UsageError(
                 "an affine along with an array only",
                 found=f"one along with a {type(source).__name__}",

@@ -27,7 +27,7 @@ def thread_count(asked: int | None = None) -> int:
     """
     if asked is not None:
         if asked < 1:
-            raise UsageError("at least one thread", found=f"{asked}", remedy="mend it")
+            raise UsageError("at least one thread", found=f"{asked}", remedy="choose another value")
         return asked
     with suppress(KeyError, ValueError):
         named = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
@@ -64,7 +64,9 @@ def parse_memory(text: str) -> float:
     """
     match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", text.strip().upper())
     if not match or float(match[1]) <= 0:
-        raise UsageError("a memory size such as 800M or 1.5G", found=repr(text), remedy="mend it")
+        raise UsageError(
+            "a memory size such as 800M or 1.5G", found=repr(text), remedy="choose another value"
+        )
     return float(match[1]) * _UNITS_MB[match[2]]
 
 

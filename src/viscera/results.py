@@ -38,7 +38,7 @@ class Results:
         report: JSON.
         tables: ITK-SNAP's label file and Slicer's colour table.
         overwrite: replace what stands there.
-        made_by: what is making them, settings included; kept in the label map's header.
+        made_by: what is making them, from what; kept in the label map's header.
     """
 
     labels: Path
@@ -50,9 +50,9 @@ class Results:
     overwrite: bool = False
     made_by: str = "viscera"
 
-    def at(self, labels: Path) -> Results:
+    def at(self, labels: Path, *, made_by: str) -> Results:
         """The same kinds of results for another case."""
-        return replace(self, labels=labels)
+        return replace(self, labels=labels, made_by=made_by)
 
     def beside(self, suffix: str) -> Path:
         """A path with the label map's stem."""
@@ -62,6 +62,7 @@ class Results:
 
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
         """Every file that will be written."""
+        yield self.labels
         if self.masks:
             yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
         if self.statistics:
@@ -72,7 +73,6 @@ class Results:
             yield from (self.beside("_itksnap.txt"), self.beside("_slicer.ctbl"))
         if self.report:
             yield self.beside("_report.json")
-        yield self.labels
 
     def check(self, source: Path, organs: Iterable[Organ]) -> None:
         """Prove before the work that all of it can be written.
@@ -98,7 +98,10 @@ class Results:
         return all(path.is_file() for path in self.paths(organs))
 
     def ours(self, source: Path) -> bool:
-        """Whether the label map is whole, on the source's grid, and made as this run would."""
+        """Whether the label map is whole, on the source's grid, and made as this run would.
+
+        Same bytes of the source, same bundle, same settings: `made_by` holds a mark of them.
+        """
         if not self.labels.is_file():
             return False
         try:

@@ -23,7 +23,7 @@ Hu = NDArray[np.int16] | NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """One CT series in Hounsfield units.
 
@@ -51,6 +51,10 @@ class Volume:
                 remedy="pass one CT series as [i, j, k]",
                 where=self.name,
             )
+
+    def __repr__(self) -> str:
+        spacing = " x ".join(f"{s:.3g}" for s in self.affine.spacing_mm)
+        return f"<Volume {self.name!r} {self.shape} {spacing} mm {self.affine.axcodes}>"
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -99,7 +103,7 @@ class Volume:
         return cls(data, matrix, name, None, tuple(findings))
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(frozen=True, eq=False, repr=False)
 class Segmentation:
     """Labels of a volume, on its own grid.
 
@@ -118,6 +122,10 @@ class Segmentation:
     findings: tuple[Finding, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     stages: Stages | None = None
+
+    def __repr__(self) -> str:
+        found = sum(1 for volume in self.volumes_ml().values() if volume)
+        return f"<Segmentation of {self.volume!r}: {found} of {len(self.organs)} organs>"
 
     @property
     def affine(self) -> Affine:
@@ -141,12 +149,26 @@ class Segmentation:
         assert isinstance(counts, np.ndarray)  # a volume has at least one plane
         return {o.name: float(counts[o.id]) * self.affine.voxel_ml for o in self.organs}
 
-    def only(self, organs: Sequence[Organ]) -> Segmentation:
-        """The same result with all other organs removed."""
+    def cut_organs(self) -> tuple[str, ...]:
+        """Organs that reach the first or last voxel of some axis: the scan cuts them.
+
+        Their volumes are lower bounds.
+        """
+        faces = [self.labels.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
+        border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
+        return tuple(organ.name for organ in self.organs if organ.id in border)
+
+    def only(self, organs: Sequence[Organ | str]) -> Segmentation:
+        """The same result with all other organs removed.
+
+        Raises:
+            UsageError: no such organ.
+        """
+        wanted = select(organ if isinstance(organ, str) else organ.name for organ in organs)
         table = np.zeros(256, dtype=np.uint8)
-        for organ in organs:
+        for organ in wanted:
             table[organ.id] = organ.id
-        kept = tuple(organ for organ in self.organs if organ in organs)
+        kept = tuple(organ for organ in self.organs if organ in wanted)
         return replace(self, labels=table[self.labels], organs=kept)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:

@@ -33,6 +33,8 @@ def read_bundle(source: str | Path) -> Bundle:
         BundleError: missing, unknown keys, wrong values, or weights that are not those described.
     """
     folder = Path(source)
+    if folder.name == "bundle.toml":
+        folder = folder.parent
     if not _has_bundle(folder) and str(source) in packaged():
         folder = _PACKAGED / source
     path = folder / "bundle.toml"
@@ -49,7 +51,7 @@ def read_bundle(source: str | Path) -> Bundle:
         raise BundleError("TOML", found=str(error), remedy=remedy, where=path) from error
     except OSError as error:
         raise BundleError(
-            "a bundle: a folder with bundle.toml, or one of " + ", ".join(packaged()),
+            "a bundle: a folder with bundle.toml, or a packaged one: " + ", ".join(packaged()),
             found=error.strerror or str(error),
             remedy="pass --bundle FOLDER",
             where=path,

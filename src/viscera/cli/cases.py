@@ -53,8 +53,9 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     files = [file for entry in inputs for file in _files(entry)]
     if len(inputs) == 1 and not _is_dir(inputs[0]):
         return Plan((Case(files[0], _single(files[0], output)),), None)
-    if output is None or (output.exists() and not _is_dir(output)):
-        found = "none" if output is None else f"the file {output.name}"
+    named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
+    if output is None or named_as_file or (output.exists() and not _is_dir(output)):
+        found = "none" if output is None else f"a file's name, {output.name}"
         raise UsageError("an output folder for several scans", found=found, remedy="pass -o FOLDER")
     names = Counter(case_name(file) for file in files)
     twice = [name for name, count in names.items() if count > 1]
@@ -62,7 +63,11 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
         remedy = "rename one, or segment them one by one"
         raise UsageError("one file a case", found=f"several of {twice[0]!r}", remedy=remedy)
     cases = (Case(file, output / f"{case_name(file)}.nii.gz") for file in files)
-    return Plan(tuple(cases), output)
+    plan = Plan(tuple(cases), output)
+    if {case.labels.resolve() for case in plan.cases} & {file.resolve() for file in files}:
+        found = "the folder of the scans, where labels would replace them"
+        raise UsageError("another output folder", found=found, remedy="choose another -o")
+    return plan
 
 
 def _is_dir(path: Path) -> bool:

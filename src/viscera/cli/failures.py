@@ -48,8 +48,7 @@ class Failures:
         csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows])
         write_text(self.path, text.getvalue(), overwrite=True)
         raise BatchError(
-            f"{cases} cases to succeed",
-            found=f"{len(self._rows)} failures",
-            remedy="see failures.csv; a second run does only what is missing",
-            where=self.path,
+            f"all {cases} cases to succeed",
+            found=f"{len(self._rows)} that failed",
+            remedy=f"see {self.path}, mend what it names, and run again",
         )

@@ -49,5 +49,6 @@ def command(
         check_absent(path, overwrite=overwrite)
     volume, truth = make_phantom(seed, shape=shape, spacing_mm=spacing)
     write_volume(output, volume, overwrite=overwrite)
+    click.echo(f"{output}: written; this is no patient", err=True)
     if labels is not None:
         Segmentation(truth, volume, ORGANS).save(str(labels), overwrite=overwrite)

@@ -100,14 +100,11 @@ def command(
     if missing:
         found = f"{missing[0]!r}, which {predictor.bundle.name} does not find"
         raise UsageError("organs of this bundle", found=found, remedy="see 'viscera info'")
-    results = Results(
-        Path(),
-        **{kind: options[kind] for kind in kinds},
-        made_by=predictor.made_by(_settings(wanted, options)),
-    )
+    results = Results(Path(), **{kind: options[kind] for kind in kinds})
     if plan.folder is None:
         case = plan.cases[0]
-        report = _segment(case, predictor, results.at(case.labels), wanted, options)
+        own = results.at(case.labels, made_by=_made_by(case, predictor, wanted, options))
+        report = _segment(case, predictor, own, wanted, options)
         if as_json:
             _print_json(report)
         return
@@ -160,7 +157,7 @@ def _batch(
     reports = []
     organs = wanted or predictor.bundle.organs
     for case in plan.cases:
-        own = results.at(case.labels)
+        own = results.at(case.labels, made_by=_made_by(case, predictor, wanted, options))
         if not own.overwrite:
             ours = own.ours(case.source)
             if ours and own.complete(organs):
@@ -178,10 +175,15 @@ def _batch(
     return reports
 
 
-def _settings(wanted: tuple[Organ, ...], options: dict[str, Any]) -> str:
-    """All options that change the labels and are no part of the bundle."""
+def _made_by(
+    case: Case, predictor: Predictor, wanted: tuple[Organ, ...], options: dict[str, Any]
+) -> str:
+    """The mark of a result: the scan's bytes, the bundle, and all options that shape labels."""
+    from viscera.io import fingerprint
+
     named = ("index", "hu_offset", "engine", "precision")
-    return repr([[organ.id for organ in wanted], *(options[name] for name in named)])
+    settings = [[organ.id for organ in wanted], *(options[name] for name in named)]
+    return predictor.made_by(repr([fingerprint(case.source), *settings]))
 
 
 def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:
@@ -193,7 +195,9 @@ def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) ->
         for name, cost in report["stages"].items():
             _say(f"  {name:12} {cost['seconds']:8.2f} s  {cost['peak_mb']:7.0f} MB", options)
     for name, volume_ml in report["volumes_ml"].items():
-        _say(f"  {name:20} {volume_ml:9.1f} ml" if volume_ml else f"  {name:20}      none", options)
+        shown = f"{volume_ml:9.1f} ml" if volume_ml >= 0.05 else "     <0.1 ml"
+        cut = "  cut by the scan" if name in report["cut_organs"] else ""
+        _say(f"  {name:20} {shown if volume_ml else '     none'}{cut}", options)
     _say(f"{case.labels}: written in {report['seconds']:.1f} s", options)
 
 

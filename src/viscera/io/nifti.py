@@ -23,6 +23,8 @@ from viscera.io.nifti_header import (
 from viscera.io.voxels import check_size, read_voxels
 from viscera.volume import Volume
 
+PAIR_HEADERS = (".hdr", ".hdr.gz")
+
 
 def read_nifti(
     path: Path, *, name: str, limit_mb: float, index: int | None = None, strict: bool = False
@@ -48,7 +50,7 @@ def read_nifti(
             message = f"the name {path.suffix} does not fit the content, which was trusted"
             findings.append(Finding("warning", "name-misleads", message))
         if header.is_pair:
-            with ByteReader(_image_of_pair(path)) as image:
+            with ByteReader(nifti_image_path(path)) as image:
                 image.read(header.voxel_offset)
                 stored = _read_stored(image, header, index, limit_mb, findings)
         else:
@@ -151,7 +153,8 @@ def nifti_header_path(path: Path) -> Path:
     return path
 
 
-def _image_of_pair(header: Path) -> Path:
+def nifti_image_path(header: Path) -> Path:
+    """The .img that belongs to an .hdr."""
     stem = header.name.removesuffix(".gz").removesuffix(".hdr")
     near = (header.with_name(stem + suffix) for suffix in (".img", ".img.gz"))
     return next((p for p in near if p.exists()), header.with_name(stem + ".img"))

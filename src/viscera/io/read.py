@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+import hashlib
 from pathlib import Path
 
 from viscera.affine import Affine
 from viscera.errors import InputError
 from viscera.io.gz import ByteReader
 from viscera.io.metaimage import read_metaimage
-from viscera.io.nifti import nifti_header_path, read_nifti, read_nifti_header
+from viscera.io.nifti import (
+    PAIR_HEADERS,
+    nifti_header_path,
+    nifti_image_path,
+    read_nifti,
+    read_nifti_header,
+)
 from viscera.io.nifti_header import header_bytes
 from viscera.io.nrrd import read_nrrd
 from viscera.resources import available_mb
@@ -25,6 +32,23 @@ def case_name(path: Path) -> str:
             name = name[: -len(suffix)]
             break
     return name.removesuffix("_0000") or path.name
+
+
+def fingerprint(path: Path) -> str:
+    """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable."""
+    digest = hashlib.sha256()
+    try:
+        header = nifti_header_path(path)
+        pair = [nifti_image_path(header)] if header.name.lower().endswith(PAIR_HEADERS) else []
+        for part in (header, *pair):
+            if not part.is_file():  # a FIFO would block
+                return ""
+            with part.open("rb") as file:
+                for block in iter(lambda: file.read(1 << 22), b""):
+                    digest.update(block)
+    except OSError:
+        return ""
+    return digest.hexdigest()
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

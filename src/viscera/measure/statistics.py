@@ -58,8 +58,7 @@ def measure(segmentation: Segmentation) -> list[OrganStatistics]:
             squares += np.bincount(found, weights=values**2, minlength=256)
     ids = [organ.id for organ in segmentation.organs]
     pieces = find_components(labels, ids)
-    faces = [labels.take(end, axis=axis) for axis in range(3) for end in (0, -1)]
-    border = np.unique(np.concatenate([np.unique(face) for face in faces]))
+    cut = segmentation.cut_organs()
     results = []
     for organ in segmentation.organs:
         n = int(count[organ.id])
@@ -73,7 +72,7 @@ def measure(segmentation: Segmentation) -> list[OrganStatistics]:
                 std_hu=round(float(np.sqrt(variance)), 2) if n else None,
                 n_voxels=n,
                 components=int((pieces.label == organ.id).sum()) if pieces and n else 0,
-                touches_border=bool(organ.id in border),
+                touches_border=organ.name in cut,
             )
         )
     return results

@@ -165,6 +165,7 @@ def _draw(plane: _Plane, organs: list[Organ], height: int) -> Image.Image:
 def _legend(
     pen: ImageDraw.ImageDraw, left: int, segmentation: Segmentation, found: dict[str, float]
 ) -> None:
+    cut = segmentation.cut_organs()
     row = min(38, (_PANEL_PX - 10) // max(1, len(segmentation.organs)))
     for number, organ in enumerate(segmentation.organs):
         top = _HEAD_PX + 6 + number * row
@@ -174,6 +175,7 @@ def _legend(
         pen.rounded_rectangle(box, 4, organ.colour if volume else None, organ.colour)
         pen.text((left + 30, top - 1), organ.title, ink, _font(17))
         text = f"{volume:,.0f} ml" if volume >= 10 else f"{volume:.1f} ml" if volume else "none"
+        text = f"> {text}" if organ.name in cut else text  # the scan cuts it: a lower bound
         pen.text((left + _LEGEND_PX - 34, top - 1), text, ink, _font(17), anchor="ra")
 
 

@@ -31,6 +31,7 @@ def report_of(segmentation: Segmentation) -> dict[str, Any]:
         },
         "findings": [finding.as_dict() for finding in segmentation.findings],
         "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml().items()},
+        "cut_organs": list(segmentation.cut_organs()),
     }
     if stages is not None:
         report["stages"] = {
