@@ -4,12 +4,19 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from tests.networks import nearest_bundle
 from viscera.phantom import make_phantom
 
 # CI sets this, and vendors' telemetry stays silent under it: what a test then proves is nothing.
 os.environ.pop("CI", None)
+
+# The same examples every time, however slow the machine: a failure must be reproducible.
+settings.register_profile(
+    "house", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("house")
 
 ROOT = Path(__file__).parent.parent
 SHARED = ROOT.parent / "shared"

@@ -90,7 +90,7 @@ def test_area_keeps_the_mean():
 @given(
     st.integers(2, 9), st.integers(2, 9), st.integers(1, 40), st.integers(1, 40), st.integers(0, 99)
 )
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=80)
 def test_upsampled_labels_equal_interpolating_every_class(old_y, old_x, new_y, new_x, seed):
     rng = np.random.default_rng(seed)
     scores = rng.normal(size=(5, old_y, old_x)).astype(np.float32)

@@ -321,7 +321,7 @@ def test_odd_metaimage_headers_are_refused(tmp_path, old, new):
 
 
 @given(st.lists(st.tuples(st.integers(0, 351), st.binary(min_size=1, max_size=8)), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_no_header_lets_a_foreign_error_escape(tmp_path_factory, edits):
     """Any bytes anywhere in a header: read, or refused with one of our own errors."""
     folder = tmp_path_factory.mktemp("fuzz")

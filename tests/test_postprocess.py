@@ -39,7 +39,7 @@ def closed_by_scipy(labels, ids, size):
 
 
 @given(st.integers(0, 10_000), st.sampled_from([3, 5]), st.integers(1, 150))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_closing_is_scipys(seed, size, depth):
     labels = blobs(seed, (9, 8, depth), density=0.05)
     ids = [1, 2, 3]

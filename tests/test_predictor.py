@@ -82,7 +82,7 @@ def test_all_48_storages_give_the_same_labels(request, kind, tilt):
     st.integers(0, 2),
     st.integers(0, 1000),
 )
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_any_storage_of_any_grid_gives_the_same_labels(
     lopsided, shape, spacing, storage, degrees, axis, seed
 ):

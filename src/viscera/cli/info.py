@@ -33,7 +33,8 @@ def command(bundle: str | None, as_json: bool) -> None:
         if isinstance(value, dict):
             click.echo(f"{key}")
             for name, entry in value.items():
-                click.echo(f"  {name:14} {_text(entry)}")
+                if entry != "":
+                    click.echo(f"  {name:14} {_text(entry)}")
         else:
             click.echo(f"{key:16} {_text(value)}")
 
@@ -54,5 +55,5 @@ def _text(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(_text(item) for item in value)
     if isinstance(value, dict):
-        return " ".join(f"{k}={_text(v)}" for k, v in value.items() if v is not None)
+        return " ".join(f"{k}={_text(v)}" for k, v in value.items() if v)
     return str(value)
