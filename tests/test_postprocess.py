@@ -10,7 +10,8 @@ from viscera.affine import Affine
 from viscera.bundle import Step
 from viscera.organs import BY_NAME
 from viscera.postprocess import postprocess
-from viscera.postprocess.closing import close_organs, organ_box
+from viscera.postprocess.box import organ_box
+from viscera.postprocess.closing import close_organs
 from viscera.postprocess.components import drop_small, find_components, keep_largest
 from viscera.postprocess.sides import mend_sides
 

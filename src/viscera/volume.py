@@ -62,17 +62,14 @@ class Volume:
         i, j, k = self.data.shape
         return i, j, k
 
-    def noting(self, *findings: Finding) -> Volume:
-        """The same volume with these findings added."""
-        return replace(self, findings=(*self.findings, *findings))
-
     def shifted(self, offset_hu: float) -> Volume:
         """The same volume with this added to every voxel, for scans stored with an offset."""
         if not offset_hu:
             return self
         data, _ = to_hu(self.data, inter=offset_hu, where=self.name)
         message = f"{offset_hu:g} HU were added to every voxel, as asked"
-        return replace(self, data=data).noting(Finding("info", "hu-offset", message))
+        finding = Finding("info", "hu-offset", message)
+        return replace(self, data=data, findings=(*self.findings, finding))
 
     @classmethod
     def of(cls, source: Any, affine: Any = None, *, name: str = "volume") -> Volume:

@@ -19,6 +19,10 @@ _TYPES = {
     "MET_INT": "i4", "MET_UINT": "u4", "MET_LONG": "i8", "MET_ULONG": "u8",
     "MET_LONG_LONG": "i8", "MET_ULONG_LONG": "u8", "MET_FLOAT": "f4", "MET_DOUBLE": "f8",
 }  # fmt: skip
+# Names that MetaIO knows for the same field.
+_ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
+_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
+_ORIGINS = ("Offset", "Position", "Origin")
 
 
 def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
@@ -61,11 +65,6 @@ def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
     data, more = to_hu(stored, where=path)
     affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix, where=path)
     return Volume(data, affine, name, None, (*findings, *more))
-
-
-_ORDERS = ("BinaryDataByteOrderMSB", "ElementByteOrderMSB")
-_MATRICES = ("TransformMatrix", "Rotation", "Orientation")
-_ORIGINS = ("Offset", "Position", "Origin")
 
 
 def _first(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:

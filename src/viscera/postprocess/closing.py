@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from viscera.postprocess.box import organ_box
 from viscera.volume import Labels
 
 Bits = NDArray[np.uint16]
@@ -51,15 +52,6 @@ def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
         for n, organ in enumerate(ids):
             here = (grown[k, j, i] >> n) & 1 == 1
             target[start + k[here], j[here], i[here]] = organ
-
-
-def organ_box(labels: Labels) -> tuple[slice, slice, slice] | None:
-    """The smallest box [i, j, k] that holds every label, None where there is none."""
-    filled = [np.flatnonzero(labels.any(axis=other)) for other in ((1, 2), (0, 2), (0, 1))]
-    if not filled[0].size:
-        return None
-    i, j, k = (slice(int(f[0]), int(f[-1]) + 1) for f in filled)
-    return i, j, k
 
 
 def _spread(bits: Bits, reach: int, combine: Callable[..., Bits], outside: int) -> Bits:

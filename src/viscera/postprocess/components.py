@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.postprocess.closing import organ_box
+from viscera.postprocess.box import organ_box
 from viscera.volume import Labels
 
 

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from viscera.grid.orientation import Orientation
 from viscera.organs import Organ
-from viscera.postprocess.closing import organ_box
+from viscera.postprocess.box import organ_box
 from viscera.volume import Labels, Segmentation
 
 # Soft-tissue window of abdominal reading: level 40, width 400.
