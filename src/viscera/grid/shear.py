@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import replace
 
 import numpy as np
-from scipy import ndimage
 
 from viscera.affine import Affine
 from viscera.hu import AIR_HU
@@ -18,6 +17,8 @@ def straighten(volume: Volume) -> Volume:
     The grid's axes are the orthogonal matrix nearest to the sheared one. Voxels from outside the
     scan are air.
     """
+    from scipy import ndimage  # slow to import, and few scans are sheared
+
     source = volume.affine.matrix
     spacing = np.asarray(volume.affine.spacing_mm)
     u, _, vt = np.linalg.svd(source[:3, :3] / spacing)
@@ -42,6 +43,8 @@ def labels_on(target: Volume, straight: Labels, affine: Affine) -> Labels:
 
     Both grids have the same spacing, so a border moves by half a voxel at most.
     """
+    from scipy import ndimage  # as above
+
     into = np.linalg.inv(affine.matrix) @ target.affine.matrix
     labels = ndimage.affine_transform(
         straight, into, output_shape=target.shape, order=0, mode="constant", cval=0
