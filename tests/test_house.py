@@ -24,7 +24,7 @@ LAYERS = (
     {"api"},
     {"predictor"},
     {"scoring", "checks", "memory"},
-    {"grid", "engine", "postprocess"},
+    {"grid", "engine", "postprocess", "metrics"},
     {"bundles"},
     {"bundle"},
     {"io"},

@@ -1,0 +1,99 @@
+"""Distances from every element of a surface to the nearest one of another, all organs at once.
+
+Surfaces worth comparing run close together. So each element first looks around itself, in the order
+of distance, in a map that holds one bit an organ; this settles nearly all of them with a few dozen
+look-ups. The rest asks a tree.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.metrics.surface import GAP, Surface
+
+_MOST_STEPS = 256
+
+
+def find_distances(
+    surfaces: dict[int, Surface],
+    others: dict[int, Surface],
+    spacing_mm: tuple[float, float, float],
+) -> dict[int, NDArray[np.float64]]:
+    """Euclidean distance from each surface's elements to the other surface of the same label.
+
+    Distances are computed from whole steps between cells, as a distance transform does, so that
+    rounding pushes none of exactly a tolerance beyond it.
+
+    Args:
+        surfaces: by label, 1 to 15, all of one grid.
+        others: of the same grid.
+        spacing_mm: voxel size along i, j, k.
+
+    Returns:
+        For each label of `surfaces` millimetres in the order of its cells; infinite where the
+        other surface does not exist.
+    """
+    found = {label: np.full(len(surface), np.inf) for label, surface in surfaces.items()}
+    both = [label for label in surfaces if label in others]
+    if not both:
+        return found
+    shape = surfaces[both[0]].shape
+    steps, lengths_mm = _nearest_steps(shape, spacing_mm)
+    frame = int(np.abs(steps).max())
+    # Zeroed pages that nothing is written to take no memory: it grows with the surfaces only.
+    present = np.zeros(shape[0] * shape[1] * shape[2] + 2 * frame, dtype=np.uint16)
+    for label in both:
+        present[others[label].cells + frame] |= np.uint16(1 << label)
+
+    cells = np.concatenate([surfaces[label].cells for label in both]) + frame
+    bits = np.repeat(
+        np.array([1 << label for label in both], dtype=np.uint16),
+        [len(surfaces[label]) for label in both],
+    )
+    distances = np.full(len(cells), np.inf)
+    left = np.arange(len(cells))
+    for step, length_mm in zip(steps, lengths_mm, strict=True):
+        hit = present[cells + step] & bits != 0
+        distances[left[hit]] = length_mm
+        miss = ~hit
+        cells, bits, left = cells[miss], bits[miss], left[miss]
+    start = 0
+    for label in both:
+        stop = start + len(surfaces[label])
+        found[label] = distances[start:stop]
+        start = stop
+        far = np.flatnonzero(np.isinf(found[label]))
+        if far.size:
+            found[label][far] = _ask_tree(surfaces[label], far, others[label], spacing_mm)
+    return found
+
+
+def _nearest_steps(
+    shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    """Steps between flat indices in ascending order of their length, none left out, and lengths."""
+    steps = np.array(list(product(range(-GAP, GAP + 1), repeat=3)))
+    lengths_mm = np.sqrt(((steps * spacing_mm) ** 2).sum(axis=1))
+    order = np.argsort(lengths_mm, kind="stable")
+    complete = lengths_mm[order] < (GAP + 1) * min(spacing_mm)  # the shortest of those not listed
+    order = order[complete][:_MOST_STEPS]
+    return steps[order] @ np.array([1, shape[0], shape[0] * shape[1]]), lengths_mm[order]
+
+
+def _ask_tree(
+    surface: Surface,
+    at: NDArray[np.intp],
+    other: Surface,
+    spacing_mm: tuple[float, float, float],
+) -> NDArray[np.float64]:
+    from scipy.spatial import cKDTree
+
+    here, there = surface.indices(at), other.indices()
+    # Neither balanced nor compact: built in half the time, asked as fast.
+    tree = cKDTree(there * spacing_mm, leafsize=32, balanced_tree=False, compact_nodes=False)
+    _, nearest = tree.query(here * spacing_mm)
+    found: NDArray[np.float64] = np.sqrt((((here - there[nearest]) * spacing_mm) ** 2).sum(axis=1))
+    return found

@@ -1,0 +1,55 @@
+"""The quirks of FLARE's evaluation script of 2024, kept apart so that nothing else has them.
+
+The aorta, the inferior vena cava and the esophagus are scored between the first and the last slice
+of the truth on the array's third axis, the last one excluded. NSD is 0 where DSC is below 0.2. Both
+are rounded to four decimals.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from viscera.organs import BY_NAME
+from viscera.volume import Labels
+
+if TYPE_CHECKING:
+    from viscera.metrics.score import OrganScore
+
+_CUT = tuple(BY_NAME[name].id for name in ("aorta", "inferior_vena_cava", "esophagus"))
+_LEAST_DSC = 0.2
+
+
+def cut_to_truth(prediction: Labels, truth: Labels, present: set[int]) -> tuple[Labels, Labels]:
+    """Both maps without the parts of the three long organs that the script does not look at.
+
+    Args:
+        prediction: [i, j, k] uint8, left as it is.
+        truth: the same.
+        present: labels that both maps have; the script does not cut the others.
+    """
+    prediction, truth = prediction.copy(order="K"), truth.copy(order="K")
+    for label in present.intersection(_CUT):
+        slices = np.flatnonzero([(plane == label).any() for plane in truth.T])
+        for labels in (prediction, truth):
+            for k, plane in enumerate(labels.T):
+                if not slices[0] <= k < slices[-1]:
+                    plane[plane == label] = 0
+    return prediction, truth
+
+
+def as_flare(score: OrganScore, *, nothing_left: bool) -> OrganScore:
+    """A score as the script states it.
+
+    Args:
+        score: of the cut label maps.
+        nothing_left: the cut left no slice of an organ that both maps have; the script divides
+            0 by 0 then.
+    """
+    if nothing_left:
+        nan = float("nan")
+        return replace(score, dsc=nan, nsd=nan, hd95_mm=nan, assd_mm=nan)
+    nsd = 0.0 if score.dsc < _LEAST_DSC else score.nsd
+    return replace(score, dsc=float(np.round(score.dsc, 4)), nsd=float(np.round(nsd, 4)))
