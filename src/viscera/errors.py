@@ -15,6 +15,9 @@ Exit code 0 is success, 1 a bug of ours, 130 and 143 an interruption.
 
 from __future__ import annotations
 
+from functools import partial
+from typing import Any
+
 
 class VisceraError(Exception):
     """Base of all errors that have a cause outside viscera and a remedy.
@@ -32,6 +35,11 @@ class VisceraError(Exception):
         self.where = None if where is None else str(where)
         place = f"{self.where}: " if self.where else ""
         super().__init__(f"{place}expected {expected}, found {found}; {remedy}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Whole errors cross from one process to another."""
+        parts: dict[str, Any] = {"found": self.found, "remedy": self.remedy, "where": self.where}
+        return partial(type(self), self.expected, **parts), ()
 
 
 class UsageError(VisceraError):

@@ -50,19 +50,14 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     """
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
-    files = [file for entry in inputs for file in _files(entry)]
-    if len(inputs) == 1 and not _is_dir(inputs[0]):
+    files = [file for entry in inputs for file in volume_files(entry)]
+    if len(inputs) == 1 and not is_dir(inputs[0]):
         return Plan((Case(files[0], _single(files[0], output)),), None)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
-    if output is None or named_as_file or (output.exists() and not _is_dir(output)):
+    if output is None or named_as_file or (output.exists() and not is_dir(output)):
         found = "none" if output is None else f"a file's name, {output.name}"
         raise UsageError("an output folder for several scans", found=found, remedy="pass -o FOLDER")
-    names = Counter(case_name(file) for file in files)
-    twice = [name for name, count in names.items() if count > 1]
-    if twice:
-        remedy = "rename one, or segment them one by one"
-        raise UsageError("one file a case", found=f"several of {twice[0]!r}", remedy=remedy)
-    cases = (Case(file, output / f"{case_name(file)}.nii.gz") for file in files)
+    cases = (Case(file, output / f"{case}.nii.gz") for case, file in by_case(files).items())
     plan = Plan(tuple(cases), output)
     if {case.labels.resolve() for case in plan.cases} & {file.resolve() for file in files}:
         found = "the folder of the scans, where labels would replace them"
@@ -70,7 +65,21 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     return plan
 
 
-def _is_dir(path: Path) -> bool:
+def by_case(files: Sequence[Path]) -> dict[str, Path]:
+    """The file of each case.
+
+    Raises:
+        UsageError: two files of one case.
+    """
+    names = Counter(case_name(file) for file in files)
+    twice = [name for name, count in names.items() if count > 1]
+    if twice:
+        remedy = "rename one, or name them one by one"
+        raise UsageError("one file a case", found=f"several of {twice[0]!r}", remedy=remedy)
+    return {case_name(file): file for file in files}
+
+
+def is_dir(path: Path) -> bool:
     """Whether this is a folder; a name that no file system holds is none."""
     try:
         return path.is_dir()
@@ -78,8 +87,13 @@ def _is_dir(path: Path) -> bool:
         return False
 
 
-def _files(entry: Path) -> list[Path]:
-    if not _is_dir(entry):
+def volume_files(entry: Path) -> list[Path]:
+    """A file itself, or the volumes of a folder by name, not those of its subfolders.
+
+    Raises:
+        NothingToSegmentError: a folder without any volume.
+    """
+    if not is_dir(entry):
         return [entry]
     found = sorted(
         file
@@ -91,7 +105,7 @@ def _files(entry: Path) -> list[Path]:
     )
     if not found:
         raise NothingToSegmentError(
-            "a folder with CT volumes",
+            "a folder with volumes",
             found="none that ends in " + ", ".join(SUFFIXES),
             remedy="convert DICOM to NIfTI, or name another folder",
             where=entry,
@@ -102,6 +116,6 @@ def _files(entry: Path) -> list[Path]:
 def _single(source: Path, output: Path | None) -> Path:
     if output is None:
         return Path(f"{case_name(source)}_labels.nii.gz")
-    if _is_dir(output):
+    if is_dir(output):
         return output / f"{case_name(source)}.nii.gz"
     return output

@@ -16,6 +16,8 @@ from viscera.errors import VisceraError
 # `viscera --help` imports none of them. A test keeps both in step.
 COMMANDS = {
     "segment": "Find the organs in CT scans.",
+    "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
+    "bench": "Measure whole processes, one scan a start, as FLARE does.",
     "info": "Show what a bundle is: its network, its grid, its provenance.",
     "phantom": "Generate a CT-like phantom, for trying viscera without a patient.",
 }

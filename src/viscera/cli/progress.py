@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from viscera.stages import Progress
@@ -41,3 +41,19 @@ def progress_bar(case: str, *, quiet: bool) -> Iterator[Progress | None]:
                 bar.update(task, description=stage, completed=before + done * shares[stage])
 
         yield tell
+
+
+@contextmanager
+def cases_bar(cases: int, *, quiet: bool) -> Iterator[Callable[[int], None] | None]:
+    """A bar over many cases; None where stderr is no terminal or quiet is wished."""
+    if quiet or cases < 2 or not sys.stderr.isatty():
+        yield None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (BarColumn(bar_width=32), MofNCompleteColumn(), TimeRemainingColumn(compact=True))
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("cases", total=cases)
+        yield lambda done: bar.update(task, completed=done)

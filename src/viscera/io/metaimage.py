@@ -8,10 +8,9 @@ import numpy as np
 
 from viscera.affine import Affine
 from viscera.errors import InputError
-from viscera.hu import to_hu
 from viscera.io.gz import ByteReader
-from viscera.io.voxels import check_size, read_voxels
-from viscera.volume import Volume
+from viscera.io.stored import Stored
+from viscera.io.voxels import Room, read_voxels
 
 _MOST_LINES, _MOST_LINE_BYTES = 200, 4096
 _TYPES = {
@@ -25,7 +24,7 @@ _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGINS = ("Offset", "Position", "Origin")
 
 
-def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
+def read_metaimage(path: Path, *, room: Room) -> Stored:
     """Read a 3-D .mha whose voxels follow the header, plain or compressed.
 
     World coordinates of MetaImage are LPS; the volume's are RAS.
@@ -58,13 +57,12 @@ def read_metaimage(path: Path, *, name: str, limit_mb: float) -> Volume:
             raise _refuse("a 3-D volume of one channel", path)
         if fields["ElementDataFile"].upper() != "LOCAL":
             raise _refuse("voxels in the same file (ElementDataFile = LOCAL)", path)
-        check_size(reader, shape, dtype, limit_mb)
+        room.check(reader, shape, dtype)
         if fields.get("CompressedData", "False").lower() == "true":
             reader.inflate_from_here()
-        stored, findings = read_voxels(reader, shape, dtype)
-    data, more = to_hu(stored, where=path)
+        values, findings = read_voxels(reader, shape, dtype)
     affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix, where=path)
-    return Volume(data, affine, name, None, (*findings, *more))
+    return Stored(values, affine, findings=tuple(findings))
 
 
 def _first(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:

@@ -1,4 +1,4 @@
-"""NIfTI-1 and NIfTI-2, files and images: CT volumes in."""
+"""NIfTI-1 and NIfTI-2, files and images: volumes in."""
 
 from __future__ import annotations
 
@@ -20,26 +20,24 @@ from viscera.io.nifti_header import (
     check_header,
     header_bytes,
 )
-from viscera.io.voxels import check_size, read_voxels
+from viscera.io.stored import Stored
+from viscera.io.voxels import Room, read_voxels
 from viscera.volume import Volume
 
 PAIR_HEADERS = (".hdr", ".hdr.gz")
 
 
-def read_nifti(
-    path: Path, *, name: str, limit_mb: float, index: int | None = None, strict: bool = False
-) -> Volume:
-    """Read a CT from .nii, .nii.gz or an .hdr/.img pair, judged by content, not by name.
+def read_nifti(path: Path, *, room: Room, index: int | None = None, strict: bool = False) -> Stored:
+    """Read a volume from .nii, .nii.gz or an .hdr/.img pair, judged by content, not by name.
 
     Args:
         path: the file; either one of a pair.
-        name: the case's name.
-        limit_mb: most memory the voxels may take.
+        room: what the voxels may take.
         index: which volume of a 4-D series, counted from 0.
         strict: refuse where orientation would have to be assumed.
 
     Raises:
-        InputError: not a readable CT volume.
+        InputError: not a readable volume.
         ResourceError: the declared size exceeds the limit.
     """
     path = nifti_header_path(path)
@@ -52,13 +50,13 @@ def read_nifti(
         if header.is_pair:
             with ByteReader(nifti_image_path(path)) as image:
                 image.read(header.voxel_offset)
-                stored = _read_stored(image, header, index, limit_mb, findings)
+                values = _read_values(image, header, index, room, findings)
         else:
             extensions = reader.read(header.voxel_offset - len(header.block))
             findings += check_extensions(extensions)
-            stored = _read_stored(reader, header, index, limit_mb, findings)
-    data, more = to_hu(stored, slope=header.slope, inter=header.inter, where=path)
-    return Volume(data, header.affine, name, header.block, (*findings, *more))
+            values = _read_values(reader, header, index, room, findings)
+    scaling = header.slope, header.inter
+    return Stored(values, header.affine, *scaling, header.block, tuple(findings))
 
 
 def volume_of_image(image: Any, *, name: str) -> Volume:
@@ -115,11 +113,11 @@ def _read_header(reader: ByteReader, *, strict: bool) -> NiftiHeader:
     return check_header(block, reader.path, strict=strict)
 
 
-def _read_stored(
+def _read_values(
     reader: ByteReader,
     header: NiftiHeader,
     index: int | None,
-    limit_mb: float,
+    room: Room,
     findings: list[Finding],
 ) -> NDArray[np.generic]:
     if index is None and header.volumes > 1:
@@ -136,7 +134,7 @@ def _read_stored(
             remedy="choose one of these",
             where=reader.path,
         )
-    check_size(reader, header.shape, header.dtype, limit_mb)
+    room.check(reader, header.shape, header.dtype)
     one_volume = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
     stored, more = read_voxels(reader, header.shape, header.dtype, skip=one_volume * (index or 0))
     if header.volumes == 1:

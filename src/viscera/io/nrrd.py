@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from viscera.affine import Affine
 from viscera.errors import InputError
-from viscera.hu import to_hu
 from viscera.io.gz import ByteReader
-from viscera.io.voxels import check_size, read_voxels
-from viscera.volume import Volume
+from viscera.io.stored import Stored
+from viscera.io.voxels import Room, read_voxels
 
 _MOST_HEADER_BYTES = 1 << 20
 # Names of types, less their optional "_t" (teem.sourceforge.net/nrrd/format.html, "type").
@@ -38,7 +37,7 @@ _SPACES = {
 }  # fmt: skip
 
 
-def read_nrrd(path: Path, *, name: str, limit_mb: float) -> Volume:
+def read_nrrd(path: Path, *, room: Room) -> Stored:
     """Read a 3-D NRRD with attached voxels, raw or gzip.
 
     Raises:
@@ -62,12 +61,11 @@ def read_nrrd(path: Path, *, name: str, limit_mb: float) -> Volume:
         if detached or encoding not in ("raw", "gzip", "gz") or any(skips):
             found = f"encoding {encoding!r}, a detached data file, or bytes to skip"
             raise _refuse("voxels right behind the header, raw or gzip", found, path)
-        check_size(reader, shape, dtype, limit_mb)
+        room.check(reader, shape, dtype)
         if encoding != "raw":
             reader.inflate_from_here()
-        stored, findings = read_voxels(reader, shape, dtype)
-    data, more = to_hu(stored, where=path)
-    return Volume(data, Affine(matrix, where=path), name, None, (*findings, *more))
+        values, findings = read_voxels(reader, shape, dtype)
+    return Stored(values, Affine(matrix, where=path), findings=tuple(findings))
 
 
 def _header(reader: ByteReader) -> dict[str, Any]:

@@ -1,12 +1,15 @@
-"""Any CT file to a Volume, by content."""
+"""Any file to a Volume of Hounsfield units or a LabelMap, by content."""
 
 from __future__ import annotations
 
 import hashlib
 from pathlib import Path
 
+import numpy as np
+
 from viscera.affine import Affine
 from viscera.errors import InputError
+from viscera.hu import to_hu
 from viscera.io.gz import ByteReader
 from viscera.io.metaimage import read_metaimage
 from viscera.io.nifti import (
@@ -16,8 +19,11 @@ from viscera.io.nifti import (
     read_nifti,
     read_nifti_header,
 )
-from viscera.io.nifti_header import header_bytes
+from viscera.io.nifti_header import header_bytes, load_header
 from viscera.io.nrrd import read_nrrd
+from viscera.io.stored import Stored
+from viscera.io.voxels import Room
+from viscera.labelmap import LabelMap
 from viscera.resources import available_mb
 from viscera.volume import Volume
 
@@ -86,8 +92,40 @@ def read_volume(
         ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
-    name = case_name(path)
-    limit_mb = available_mb() if limit_mb is None else limit_mb
+    room = Room(available_mb() if limit_mb is None else limit_mb)
+    stored = _read(path, room, index=index, strict=strict)
+    data, more = to_hu(stored.values, slope=stored.slope, inter=stored.inter, where=path)
+    findings = (*stored.findings, *more)
+    return Volume(data, stored.affine, case_name(path), stored.nifti_header, findings)
+
+
+def read_labels(path: str | Path, *, limit_mb: float | None = None) -> LabelMap:
+    """Read a label map of any convention, from any file that `read_volume` reads.
+
+    Args:
+        path: the file.
+        limit_mb: most memory its voxels may take; what the machine has free where not given.
+
+    Returns:
+        The values as they are stored, scaled where the header says so, on their grid.
+
+    Raises:
+        InputError: not a readable volume.
+        ResourceError: the declared size exceeds the limit.
+    """
+    path = Path(path)
+    stored = _read(path, Room(available_mb() if limit_mb is None else limit_mb, labels=True))
+    values = stored.values
+    if (stored.slope, stored.inter) != (1.0, 0.0):
+        values = values.astype(np.float64) * stored.slope + stored.inter
+    zooms = stored.affine.spacing_mm
+    if stored.nifti_header is not None:
+        x, y, z = load_header(stored.nifti_header)["pixdim"][1:4].astype(np.float64).tolist()
+        zooms = x, y, z
+    return LabelMap(values, stored.affine, case_name(path), zooms, stored.findings)
+
+
+def _read(path: Path, room: Room, *, index: int | None = None, strict: bool = False) -> Stored:
     with ByteReader(path) as reader:
         head = reader.read(256)
     if head.startswith(b"NRRD"):
@@ -95,7 +133,7 @@ def read_volume(
     elif b"=" in head and (b"ObjectType" in head or b"NDims" in head):
         reading = read_metaimage
     else:
-        return read_nifti(path, name=name, limit_mb=limit_mb, index=index, strict=strict)
+        return read_nifti(path, room=room, index=index, strict=strict)
     if index is not None:
         raise InputError(
             "a 4-D NIfTI for --volume",
@@ -103,4 +141,4 @@ def read_volume(
             remedy="leave --volume out",
             where=path,
         )
-    return reading(path, name=name, limit_mb=limit_mb)
+    return reading(path, room=room)

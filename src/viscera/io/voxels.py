@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,39 +17,54 @@ _BOMB_RATIO, _BOMB_MB = 200, 256
 _MOST_ALONG_AXIS = 1 << 20
 
 
-def check_size(
-    reader: ByteReader, shape: tuple[int, ...], dtype: np.dtype[np.generic], limit_mb: float
-) -> None:
-    """Judge the declared size before a voxel is inflated.
+@dataclass(frozen=True)
+class Room:
+    """What the voxels of one file may take.
 
-    Raises:
-        ResourceError: reading needs more than `limit_mb`, or the declared size is out of all
-            proportion to the file.
+    Attributes:
+        limit_mb: most memory.
+        labels: label maps are expected: they stay in their type, and may be all but empty, so that
+            a small file may hold a large one.
     """
-    if max(shape) > _MOST_ALONG_AXIS:
-        raise ResourceError(
-            f"at most {_MOST_ALONG_AXIS} voxels along an axis",
-            found="more",
-            remedy="make sure that this is a CT and not a damaged or hostile file",
-            where=reader.path,
-        )
-    declared_mb = math.prod(shape) * dtype.itemsize / 1e6
-    # The stored voxels, and HU beside them where their type must change.
-    need_mb = declared_mb + (0 if dtype == np.int16 else math.prod(shape) * 4 / 1e6)
-    if need_mb > limit_mb:
-        raise ResourceError(
-            f"at most {limit_mb:.0f} MB of voxels",
-            found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
-            remedy="raise --memory-limit, or crop or resample the volume",
-            where=reader.path,
-        )
-    if declared_mb > _BOMB_MB and declared_mb * 1e6 / reader.size > _BOMB_RATIO:
-        raise ResourceError(
-            f"a file that inflates by at most {_BOMB_RATIO} times",
-            found=f"{declared_mb:.0f} MB declared in a file of {reader.size / 1e6:.2f} MB",
-            remedy="make sure that this is a CT and not a damaged or hostile file",
-            where=reader.path,
-        )
+
+    limit_mb: float
+    labels: bool = False
+
+    def check(
+        self, reader: ByteReader, shape: tuple[int, ...], dtype: np.dtype[np.generic]
+    ) -> None:
+        """Judge the declared size before a voxel is inflated.
+
+        Raises:
+            ResourceError: reading needs more memory than there is, or the declared size is out
+                of all proportion to the file.
+        """
+        if max(shape) > _MOST_ALONG_AXIS:
+            raise ResourceError(
+                f"at most {_MOST_ALONG_AXIS} voxels along an axis",
+                found="more",
+                remedy="make sure that this is a CT and not a damaged or hostile file",
+                where=reader.path,
+            )
+        declared_mb = math.prod(shape) * dtype.itemsize / 1e6
+        # The stored voxels, and HU beside them where their type must change.
+        converted = not self.labels and dtype != np.int16
+        need_mb = declared_mb + (math.prod(shape) * 4 / 1e6 if converted else 0)
+        if need_mb > self.limit_mb:
+            raise ResourceError(
+                f"at most {self.limit_mb:.0f} MB of voxels",
+                found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
+                remedy="raise --memory-limit, or crop or resample the volume",
+                where=reader.path,
+            )
+        bomb = declared_mb > _BOMB_MB and declared_mb * 1e6 / reader.size > _BOMB_RATIO
+        if bomb and not self.labels:
+            raise ResourceError(
+                f"a file that inflates by at most {_BOMB_RATIO} times",
+                found=f"{declared_mb:.0f} MB declared in a file of {reader.size / 1e6:.2f} MB",
+                remedy="make sure that this is a CT and not a damaged or hostile file",
+                where=reader.path,
+            )
 
 
 def read_voxels(

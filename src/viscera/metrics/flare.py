@@ -11,6 +11,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import numpy as np
+from numpy.typing import NDArray
 
 from viscera.organs import BY_NAME
 from viscera.volume import Labels
@@ -53,3 +54,19 @@ def as_flare(score: OrganScore, *, nothing_left: bool) -> OrganScore:
         return replace(score, dsc=nan, nsd=nan, hd95_mm=nan, assd_mm=nan)
     nsd = 0.0 if score.dsc < _LEAST_DSC else score.nsd
     return replace(score, dsc=float(np.round(score.dsc, 4)), nsd=float(np.round(nsd, 4)))
+
+
+def as_uint8(values: NDArray[np.generic]) -> Labels:
+    """Stored values as the script reads them: cut to whole numbers and to their lowest eight bits.
+
+    Args:
+        values: [i, j, k] of any real type; returned as they are where they are uint8.
+    """
+    if values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    cut = np.empty(values.shape, dtype=np.uint8, order="F")
+    for k in range(values.shape[-1]):
+        # By way of int64: what lies outside uint8 then wraps alike on every machine.
+        with np.errstate(invalid="ignore"):
+            cut[..., k] = values[..., k].astype(np.int64).astype(np.uint8)
+    return cut

@@ -1,0 +1,65 @@
+"""CSV files that users bring: comma, semicolon or tab, with or without a byte order mark."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Sequence
+from pathlib import Path
+
+from viscera.errors import InputError
+
+
+def read_csv(path: Path, *, needs: Sequence[str] = ()) -> list[dict[str, str]]:
+    """The rows by the names of the header, white space stripped.
+
+    Args:
+        path: the file.
+        needs: columns that must be there.
+
+    Raises:
+        InputError: unreadable, no header, or a column is missing.
+    """
+    try:
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, ValueError) as error:
+        found = getattr(error, "strerror", None) or "bytes that are not UTF-8"
+        raise InputError("a CSV file", found=found, remedy="check the path", where=path) from error
+    header = lines[0] if lines else ""
+    delimiter = max(",;\t", key=header.count)
+    rows = [
+        {str(key).strip(): (value or "").strip() for key, value in row.items() if key is not None}
+        for row in csv.DictReader(lines, delimiter=delimiter)
+    ]
+    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+    if lacking := [name for name in needs if name not in names]:
+        raise InputError(
+            f"a column {lacking[0]!r} in the CSV's first line",
+            found=", ".join(names) or "an empty file",
+            remedy="add it",
+            where=path,
+        )
+    return rows
+
+
+def read_groups(path: Path, column: str | None) -> dict[str, str]:
+    """Case to group.
+
+    Args:
+        path: a CSV with a column ``case`` and at least one other.
+        column: which names the group; the only other one where None.
+
+    Raises:
+        InputError: no such column, or several to choose from.
+    """
+    rows = read_csv(path, needs=("case", *([column] if column else [])))
+    if column is None:
+        others = [name for name in (rows[0] if rows else {}) if name != "case"]
+        if len(others) != 1:
+            raise InputError(
+                "one column beside 'case'",
+                found=", ".join(others) or "none",
+                remedy="choose one with --by",
+                where=path,
+            )
+        column = others[0]
+    return {row["case"]: row[column] for row in rows}

@@ -1,0 +1,157 @@
+"""`viscera evaluate`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import click
+
+from viscera.cli.csvfile import read_groups
+from viscera.cli.failures import Failures
+from viscera.cli.pairs import PairPlan, plan_pairs
+from viscera.cli.progress import cases_bar
+from viscera.errors import BatchError, UsageError, VisceraError
+from viscera.organs import select
+from viscera.resources import parse_memory, thread_count
+
+_PATH = click.Path(path_type=Path)
+_CONVENTION = "flare, totalsegmentator, amos, btcv, or a mapping file."
+
+
+@click.command()
+@click.argument("prediction", type=_PATH, required=False)
+@click.argument("truth", type=_PATH, required=False)
+@click.option("-o", "--output", type=_PATH, help="Folder for tables and pictures.")
+@click.option(
+    "--protocol",
+    type=click.Choice(["standard", "flare24"]),
+    default="standard",
+    show_default=True,
+    help="Whose rules; flare24 has the quirks of FLARE's script.",
+)
+@click.option(
+    "-rs",
+    "--roi-subset",
+    "subset",
+    multiple=True,
+    metavar="ORGAN[,ORGAN]",
+    help="Score these organs only; may be repeated.",
+)
+@click.option(
+    "--prediction-labels", default="flare", show_default=True, help=f"Convention: {_CONVENTION}"
+)
+@click.option(
+    "--truth-labels", default="flare", show_default=True, help=f"Convention: {_CONVENTION}"
+)
+@click.option(
+    "--pairs", "listed", type=_PATH, help="CSV: case, prediction, truth, and image if wished."
+)
+@click.option("--images", type=_PATH, help="The CTs, to draw the best and the worst cases.")
+@click.option("--groups", type=_PATH, help="CSV with a column case: a table of groups.")
+@click.option("--by", metavar="COLUMN", help="Which column of --groups names the group.")
+@click.option("--against", type=_PATH, help="Folder of another evaluation, to compare with.")
+@click.option("--jobs", type=click.IntRange(1), help="Cases at a time; default: one a CPU.")
+@click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
+@click.option("--overwrite", is_flag=True, help="Replace an evaluation by other rules.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON to stdout.")
+@click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
+def command(
+    prediction: Path | None,
+    truth: Path | None,
+    output: Path | None,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,
+) -> None:
+    """Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.
+
+    PREDICTION and TRUTH are two files, or two folders whose files are matched by their case's
+    name. A run into the same folder does only what is missing or has changed.
+    """
+    if output is not None and (output.exists() and not output.is_dir()):
+        remedy = "choose another -o"
+        raise UsageError("a folder for -o", found="a file", remedy=remedy, where=output)
+    groups = read_groups(options["groups"], options["by"]) if options["groups"] else None
+    plan = plan_pairs(prediction, truth, options["listed"], options["images"])
+    # Only now the libraries that take time to import.
+    from viscera.cohort import Rules, evaluate_all
+    from viscera.evaluation import scored_organs
+    from viscera.io.conventions import open_convention
+    from viscera.report.evaluation import EvaluationFolder, read_scores
+    from viscera.report.summary import summary_of
+    from viscera.report.tables import tables
+
+    limit = options["memory_limit"]
+    of_prediction = open_convention(options["prediction_labels"])
+    of_truth = open_convention(options["truth_labels"])
+    wanted = select(name for group in options["subset"] for name in group.split(","))
+    rules = Rules(
+        scored_organs(wanted, of_prediction, of_truth),
+        options["protocol"],
+        of_prediction,
+        of_truth,
+        parse_memory(limit) if limit else None,
+    )
+    other = read_scores(options["against"]) if options["against"] else None
+    folder = EvaluationFolder(output) if output else None
+    if folder:
+        folder.check(rules, overwrite=options["overwrite"])
+    failures = Failures(output / "failures.csv") if output else None
+    pairs = plan.pairs
+    if rules.protocol == "flare24":  # the script walks the predictions
+        pairs = tuple(pair for pair in pairs if pair.prediction is not None)
+    with cases_bar(len(pairs), quiet=quiet) as tell:
+        outcomes = evaluate_all(
+            pairs,
+            rules,
+            memory=folder.memory if folder else None,
+            jobs=thread_count(options["jobs"]),
+            tell=tell,
+        )
+    if plan.single and isinstance(error := next(iter(outcomes.values()), None), VisceraError):
+        raise error
+    summary = summary_of(
+        outcomes, rules, missing=plan.missing, surplus=plan.surplus, groups=groups, other=other
+    )
+    if other is not None:
+        summary["comparison"]["with"] = options["against"].name
+    if folder:
+        folder.write(summary, outcomes, groups, rules)
+        if any(pair.image for pair in pairs):
+            for problem in folder.write_examples(pairs, outcomes, rules):
+                click.echo(f"viscera: {problem}", err=True)
+    if not quiet:
+        _tell_people(plan, outcomes, tables(summary), output)
+    if as_json:
+        click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
+    _conclude(outcomes, failures)
+
+
+def _tell_people(plan: PairPlan, outcomes: Any, text: str, output: Path | None) -> None:
+    for case, found in outcomes.items():
+        if not isinstance(found, VisceraError):
+            for finding in found.findings:
+                if finding.level != "info":
+                    click.echo(f"{case}: {finding.level}: {finding}", err=True)
+    for case in plan.surplus:
+        click.echo(f"{case}: warning: a prediction without a truth was left out", err=True)
+    click.echo(text, err=True)
+    if output:
+        click.echo(f"{output}: written", err=True)
+
+
+def _conclude(outcomes: Any, failures: Failures | None) -> None:
+    """Say what was refused, in words, in failures.csv and in the exit code."""
+    refused = {c: error for c, error in outcomes.items() if isinstance(error, VisceraError)}
+    for error in refused.values():
+        click.echo(f"viscera: {error}", err=True)
+    if failures:
+        for case, error in refused.items():
+            failures.note(case, error)
+        failures.conclude(len(outcomes))
+    elif refused:
+        found = f"{len(refused)} that were not"
+        remedy = "mend what is named above, and run again"
+        raise BatchError(f"all {len(outcomes)} cases to be scored", found=found, remedy=remedy)

@@ -1,0 +1,219 @@
+"""A cohort: many cases evaluated side by side, each remembered, none of them twice."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import multiprocessing
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from viscera import __version__
+from viscera.conventions import FLARE, Convention
+from viscera.errors import ResourceError, VisceraError
+from viscera.evaluation import Evaluation, evaluate, unpredicted
+from viscera.io import fingerprint, read_grid
+from viscera.io.atomic import write_text
+from viscera.metrics import Protocol
+from viscera.organs import Organ
+from viscera.resources import available_mb, require
+
+# Both maps as stored (two bytes, seldom more), both as our labels, their copies where a protocol
+# cuts them, and their surfaces; libraries and the rest come on top.
+_BYTES_A_VOXEL, _BASE_MB = 10, 150
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One case's files.
+
+    Attributes:
+        case: its name.
+        truth: its true labels.
+        prediction: the labels to judge, None where there are none.
+        image: its CT, for pictures.
+    """
+
+    case: str
+    truth: Path
+    prediction: Path | None
+    image: Path | None = None
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How every case of a cohort is judged.
+
+    Attributes:
+        protocol: ``standard`` or ``flare24``.
+        organs: which to score.
+        prediction_labels, truth_labels: conventions of the label values.
+        limit_mb: most memory for all cases at work together; None: what is free.
+    """
+
+    organs: tuple[Organ, ...]
+    protocol: Protocol = "standard"
+    prediction_labels: Convention = FLARE
+    truth_labels: Convention = FLARE
+    limit_mb: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """What shapes the scores, JSON-ready."""
+        return {
+            "protocol": self.protocol,
+            "organs": [organ.name for organ in self.organs],
+            "prediction_labels": self.prediction_labels.name,
+            "truth_labels": self.truth_labels.name,
+        }
+
+    def mark(self, pair: Pair) -> str:
+        """A checksum of all that decides a case's scores: both files' bytes and these rules."""
+        conventions = [
+            [sorted(c.values.items()), sorted(c.others)]
+            for c in (self.prediction_labels, self.truth_labels)
+        ]
+        files = [fingerprint(path) if path else "" for path in (pair.prediction, pair.truth)]
+        told = repr([__version__, self.as_dict(), conventions, files])
+        return hashlib.sha256(told.encode()).hexdigest()
+
+
+# What became of a case: its scores, or why there are none.
+Outcome = Evaluation | VisceraError
+
+
+def evaluate_all(
+    pairs: Sequence[Pair],
+    rules: Rules,
+    *,
+    memory: Path | None = None,
+    jobs: int = 1,
+    tell: Callable[[int], None] | None = None,
+) -> dict[str, Outcome]:
+    """Judge every pair; one that is refused does not stop the others.
+
+    Args:
+        pairs: the cases.
+        rules: how to judge them.
+        memory: a folder that keeps each finished case, so that a later call does only what is
+            missing or has changed.
+        jobs: processes; fewer are used where memory does not allow so many.
+        tell: called with the number of cases done.
+
+    Returns:
+        By case, in the order of the pairs, scores or the error that prevented them.
+
+    Raises:
+        OutputError: `memory` cannot be written.
+        ResourceError: a process was killed, most likely for want of memory.
+    """
+    outcomes: dict[str, Outcome] = {}
+    todo = []
+    for pair in pairs:
+        known = _remembered(memory, pair, rules)
+        if known is None:
+            todo.append(pair)
+        else:
+            outcomes[pair.case] = known
+    if tell:
+        tell(len(outcomes))
+    for pair, outcome in _judged(todo, rules, jobs):
+        outcomes[pair.case] = outcome
+        if memory is not None and isinstance(outcome, Evaluation):
+            _remember(memory, pair, rules, outcome)
+        if tell:
+            tell(len(outcomes))
+    return {pair.case: outcomes[pair.case] for pair in pairs}
+
+
+def _judged(pairs: Sequence[Pair], rules: Rules, jobs: int) -> Iterator[tuple[Pair, Outcome]]:
+    """Outcomes as they come."""
+    limit_mb = available_mb() if rules.limit_mb is None else rules.limit_mb
+    needs_mb = [_need_mb(pair) for pair in pairs]
+    jobs = min(jobs, len(pairs), int(limit_mb // max(needs_mb, default=1)))
+    rules = replace(rules, limit_mb=limit_mb)
+    if jobs <= 1:
+        for pair, need_mb in zip(pairs, needs_mb, strict=True):
+            yield pair, _judge(pair, rules, need_mb)
+        return
+    # Fresh processes: a fork of one that runs threads may hang.
+    pool = ProcessPoolExecutor(
+        jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interruption
+    )
+    try:
+        waiting = {
+            pool.submit(_judge, pair, rules, need_mb): pair
+            for pair, need_mb in zip(pairs, needs_mb, strict=True)
+        }
+        for done in as_completed(waiting):
+            yield waiting[done], done.result()
+    except BrokenProcessPool as error:
+        raise ResourceError(
+            f"{jobs} processes to finish",
+            found="one that was killed, most likely for want of memory",
+            remedy="run again with fewer --jobs; finished cases are kept",
+        ) from error
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def _ignore_interruption() -> None:
+    """Leave Ctrl-C to the parent, which cancels what has not begun."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+def _judge(pair: Pair, rules: Rules, need_mb: float) -> Outcome:
+    try:
+        assert rules.limit_mb is not None
+        require(need_mb, rules.limit_mb, what="both label maps", where=pair.truth)
+        if pair.prediction is None:
+            return unpredicted(pair.case, pair.truth, rules.organs, labels=rules.truth_labels)
+        evaluation = evaluate(
+            pair.prediction,
+            pair.truth,
+            protocol=rules.protocol,
+            organs=rules.organs,
+            prediction_labels=rules.prediction_labels,
+            truth_labels=rules.truth_labels,
+            limit_mb=rules.limit_mb,
+        )
+        return replace(evaluation, case=pair.case)
+    except VisceraError as error:
+        return error
+
+
+def _need_mb(pair: Pair) -> float:
+    """Memory that judging this pair takes, from its header; a broken file is judged later."""
+    try:
+        shape, _ = read_grid(pair.truth)
+    except VisceraError:
+        return _BASE_MB
+    return math.prod(shape) * _BYTES_A_VOXEL / 1e6 + _BASE_MB
+
+
+def _file_of(memory: Path, pair: Pair) -> Path:
+    return memory / f"{pair.case}.json"
+
+
+def _remember(memory: Path, pair: Pair, rules: Rules, evaluation: Evaluation) -> None:
+    content = {"made_by": rules.mark(pair), **evaluation.as_dict()}
+    text = json.dumps(content, indent=1, allow_nan=False)
+    write_text(_file_of(memory, pair), text, overwrite=True)
+
+
+def _remembered(memory: Path | None, pair: Pair, rules: Rules) -> Evaluation | None:
+    """What an earlier run found for the same files by the same rules."""
+    if memory is None:
+        return None
+    try:
+        content = json.loads(_file_of(memory, pair).read_text(encoding="utf-8"))
+        if content.pop("made_by") != rules.mark(pair):
+            return None
+        return Evaluation.from_dict(content)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: judged again
+        return None

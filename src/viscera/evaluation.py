@@ -1,0 +1,251 @@
+"""Evaluation of one case: a prediction beside the truth."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from viscera.affine import Affine
+from viscera.conventions import FLARE, Convention
+from viscera.errors import InputError, UsageError
+from viscera.findings import Finding
+from viscera.grid.equivalent import on_grid_of
+from viscera.io import read_labels
+from viscera.io.conventions import open_convention
+from viscera.labelmap import LabelMap
+from viscera.metrics import PROTOCOLS, OrganScore, Protocol, score
+from viscera.metrics.flare import as_uint8
+from viscera.organs import Organ, select
+from viscera.volume import Labels
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """How well one case was segmented.
+
+    Attributes:
+        case: its name.
+        protocol: by whose rules.
+        scores: one an organ, in label order.
+        findings: what was noticed on the way.
+    """
+
+    case: str
+    protocol: Protocol
+    scores: tuple[OrganScore, ...]
+    findings: tuple[Finding, ...] = ()
+
+    def __getitem__(self, organ: str) -> OrganScore:
+        """One organ's score; KeyError where it was not scored."""
+        return {score.organ: score for score in self.scores}[organ]
+
+    def mean(self, metric: str = "dsc") -> float:
+        """The mean of a metric over the organs that have it; NaN where none has."""
+        values = np.array([getattr(score, metric) for score in self.scores])
+        finite = values[np.isfinite(values)]
+        return float(finite.mean()) if finite.size else float("nan")
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready: what is infinite or no number becomes a string."""
+        scores = {
+            score.organ: {
+                key: value if np.isfinite(value) else str(value)
+                for key, value in asdict(score).items()
+                if key != "organ"
+            }
+            for score in self.scores
+        }
+        findings = [finding.as_dict() for finding in self.findings]
+        return {
+            "case": self.case,
+            "protocol": self.protocol,
+            "scores": scores,
+            "findings": findings,
+        }
+
+    @classmethod
+    def from_dict(cls, content: dict[str, Any]) -> Evaluation:
+        """What `as_dict` gave.
+
+        Raises:
+            KeyError, TypeError, ValueError: it is something else.
+        """
+        scores = tuple(
+            OrganScore(organ, **{key: float(value) for key, value in values.items()})
+            for organ, values in content["scores"].items()
+        )
+        findings = tuple(Finding(**finding) for finding in content["findings"])
+        return cls(content["case"], content["protocol"], scores, findings)
+
+
+def evaluate(
+    prediction: Any,
+    truth: Any,
+    *,
+    protocol: Protocol = "standard",
+    organs: Sequence[Organ | str] = (),
+    prediction_labels: str | Path | Convention = FLARE,
+    truth_labels: str | Path | Convention = FLARE,
+    limit_mb: float | None = None,
+) -> Evaluation:
+    """Compare a prediction with the truth.
+
+    Both must hold the same voxels; axes that are permuted or flipped are brought into the truth's
+    order. Protocol ``flare24`` compares voxels as they lie, as FLARE's script does.
+
+    Args:
+        prediction: a path, a Segmentation, or a LabelMap (``LabelMap.of(array, affine)``).
+        truth: the same.
+        protocol: ``standard`` or ``flare24``.
+        organs: organs or names to score; all that both conventions express where empty.
+        prediction_labels: convention of the prediction's values: ``flare``, ``totalsegmentator``,
+            ``amos``, ``btcv``, or a mapping file.
+        truth_labels: of the truth's.
+        limit_mb: most memory the voxels of either may take.
+
+    Raises:
+        InputError: unreadable, labels that the convention does not know, or another grid.
+        UsageError: no such protocol, convention or organ, or none to score.
+        ResourceError: more memory would be needed than there is.
+    """
+    of_prediction, of_truth = open_convention(prediction_labels), open_convention(truth_labels)
+    scored = scored_organs(organs, of_prediction, of_truth)
+    both = open_both(
+        prediction,
+        truth,
+        protocol=protocol,
+        prediction_labels=of_prediction,
+        truth_labels=of_truth,
+        limit_mb=limit_mb,
+    )
+    scores = score(
+        both.prediction,
+        both.truth,
+        spacing_mm=both.zooms_mm if protocol == "flare24" else both.affine.spacing_mm,
+        organs=scored,
+        protocol=protocol,
+    )
+    return Evaluation(both.case, protocol, tuple(scores), both.findings)
+
+
+@dataclass(frozen=True, eq=False)
+class Both:
+    """A prediction and the truth on one grid, in our own labels.
+
+    Attributes:
+        case: the truth's name.
+        prediction, truth: [i, j, k] uint8, in the truth's order.
+        affine, zooms_mm: of the truth; see `LabelMap`.
+        findings: what reading and matching noticed.
+    """
+
+    case: str
+    prediction: Labels
+    truth: Labels
+    affine: Affine
+    zooms_mm: tuple[float, float, float]
+    findings: tuple[Finding, ...]
+
+
+def open_both(
+    prediction: Any,
+    truth: Any,
+    *,
+    protocol: Protocol = "standard",
+    prediction_labels: Convention = FLARE,
+    truth_labels: Convention = FLARE,
+    limit_mb: float | None = None,
+) -> Both:
+    """What `evaluate` compares; see there."""
+    if protocol not in PROTOCOLS:
+        remedy = "choose one of these"
+        raise UsageError(" or ".join(PROTOCOLS), found=repr(protocol), remedy=remedy)
+    lenient = protocol == "flare24"
+    true, expected = _open(truth, truth_labels, limit_mb, lenient=lenient)
+    stored, found = _open(prediction, prediction_labels, limit_mb, lenient=lenient)
+    where = prediction if isinstance(prediction, str | Path) else stored.name
+    found, moved = _matched(found, stored, true, where=where, as_they_lie=lenient)
+    findings = (*true.findings, *stored.findings, *moved)
+    return Both(true.name, found, expected, true.affine, true.zooms_mm, findings)
+
+
+def unpredicted(
+    case: str, truth: str | Path, organs: Sequence[Organ], *, labels: Convention = FLARE
+) -> Evaluation:
+    """A case without a prediction: every organ is missed, those that the truth lacks as well.
+
+    That is a rule of ``standard``; FLARE's script never looks at such a case.
+
+    Raises:
+        InputError: the truth is unreadable.
+    """
+    true, expected = _open(truth, labels, None, lenient=False)
+    nothing = np.zeros_like(expected)
+    missed = [
+        replace(found, dsc=0.0, nsd=0.0, hd95_mm=np.inf, assd_mm=np.inf)
+        for found in score(nothing, expected, spacing_mm=true.affine.spacing_mm, organs=organs)
+    ]
+    finding = Finding("warning", "no-prediction", "there is no prediction: it counts as a failure")
+    return Evaluation(case, "standard", tuple(missed), (finding,))
+
+
+def scored_organs(
+    organs: Sequence[Organ | str], prediction: Convention, truth: Convention
+) -> tuple[Organ, ...]:
+    """The organs that are wanted and that both conventions express.
+
+    Raises:
+        UsageError: no such organ, or none is left.
+    """
+    wanted = select(o if isinstance(o, str) else o.name for o in organs) or truth.organs
+    scored = tuple(o for o in wanted if o in truth.organs and o in prediction.organs)
+    if not scored:
+        names = ", ".join(organ.name for organ in wanted)
+        found = f"none of {names} in {truth.name} and {prediction.name}"
+        raise UsageError("an organ in both conventions", found=found, remedy="choose others")
+    return scored
+
+
+def _open(
+    source: Any, labels: Convention, limit_mb: float | None, *, lenient: bool
+) -> tuple[LabelMap, Labels]:
+    """A label map and its values as our own labels."""
+    if isinstance(source, str | Path):
+        opened, where = read_labels(source, limit_mb=limit_mb), Path(source)
+    else:
+        opened, where = LabelMap.of(source), None
+    values = as_uint8(opened.values) if lenient else opened.values
+    return opened, labels.to_organs(values, where=where or opened.name, lenient=lenient)
+
+
+def _matched(
+    found: Labels, stored: LabelMap, true: LabelMap, *, where: object, as_they_lie: bool
+) -> tuple[Labels, list[Finding]]:
+    """The predicted labels on the truth's grid, and what had to be done for it."""
+    shape = true.values.shape
+    turned = on_grid_of(found, stored.affine, shape=shape, target=true.affine)
+    if turned is found:
+        return found, []
+    if as_they_lie and found.shape == shape:
+        message = "the prediction's affine is not the truth's; flare24 compares voxels as they lie"
+        return found, [Finding("warning", "grids-differ", message, "check its orientation")]
+    if turned is None or as_they_lie:
+        raise InputError(
+            f"the truth's grid, {_grid(shape, true.affine)}",
+            found=_grid(found.shape, stored.affine),
+            remedy="write the prediction on the grid of its own scan",
+            where=where,
+        )
+    message = f"axes {stored.affine.axcodes} were brought into the truth's {true.affine.axcodes}"
+    return np.asarray(turned, dtype=np.uint8), [Finding("info", "axes-reordered", message)]
+
+
+def _grid(shape: tuple[int, ...], affine: Affine) -> str:
+    size = " x ".join(map(str, shape))
+    spacing = " x ".join(f"{s:.4g}" for s in affine.spacing_mm)
+    origin = ", ".join(f"{o:.4g}" for o in affine.matrix[:3, 3])
+    return f"{size} voxels of {spacing} mm {affine.axcodes} from ({origin})"

@@ -1,0 +1,82 @@
+"""Two runs on the same cases: is one better, by how much, and how sure is that?"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.metrics.summary import bootstrap
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One metric of one organ, this run less the other.
+
+    Attributes:
+        n: cases for which both runs have a finite value.
+        mean: mean difference, None without cases.
+        ci_low, ci_high: 95 % interval of it, bootstrap over cases.
+        p: two-sided Wilcoxon signed-rank test; 1 where no case differs.
+        p_holm: the same, corrected by Holm for the number of organs; None for the average.
+    """
+
+    n: int
+    mean: float | None = None
+    ci_low: float | None = None
+    ci_high: float | None = None
+    p: float | None = None
+    p_holm: float | None = None
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+
+def compare(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[Difference]:
+    """Differences of each organ, and last of the cases' means over organs.
+
+    Args:
+        these: (cases, organs); what is not finite counts as absent.
+        those: the other run, the same cases and organs in the same order.
+    """
+    both = np.isfinite(these) & np.isfinite(those)
+    difference = np.full(these.shape, np.nan)
+    np.subtract(these, those, out=difference, where=both)
+    there = both.sum(axis=1)
+    average = np.full(len(these), np.nan)
+    np.divide(np.nansum(difference, axis=1), there, out=average, where=there > 0)
+    low, high = bootstrap(difference)
+    columns = [*difference.T, average]
+    found = [
+        _difference(column[np.isfinite(column)], float(a), float(b))
+        for column, a, b in zip(columns, low, high, strict=True)
+    ]
+    return [*_holm(found[:-1]), found[-1]]
+
+
+def _difference(known: NDArray[np.float64], low: float, high: float) -> Difference:
+    if not known.size:
+        return Difference(0)
+    p = 1.0
+    if (known != 0).any():
+        from scipy.stats import wilcoxon
+
+        p = float(wilcoxon(known).pvalue)
+    if known.size == 1:
+        return Difference(1, float(known[0]), p=p)
+    return Difference(int(known.size), float(known.mean()), low, high, p)
+
+
+def _holm(found: list[Difference]) -> list[Difference]:
+    """Holm's step-down correction: the smallest p times their number, the next times one less."""
+    ranked = sorted(
+        ((one.p, place) for place, one in enumerate(found) if one.p is not None),
+    )
+    corrected, highest = list(found), 0.0
+    for rank, (p, place) in enumerate(ranked):
+        highest = min(1.0, max(highest, p * (len(ranked) - rank)))
+        corrected[place] = replace(found[place], p_holm=highest)
+    return corrected

@@ -1,0 +1,154 @@
+"""Tables of a benchmark: the paper's Table 4, and commands beside each other."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+import platform
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from viscera import __version__
+from viscera.bench import Contestant, Measured
+from viscera.report.tables import markdown
+
+_FIGURES = ("seconds", "cpu_s", "peak_mb", "memory_area_mb_s", "cpu_area_percent_s")
+_TITLES = (
+    "Running time (s)",
+    "CPU time (s)",
+    "Peak memory (MB)",
+    "Memory-time area (MB s)",
+    "CPU-time area (% s)",
+)
+_DECIMALS = (2, 2, 0, 0, 0)
+
+
+def bench_summary(found: Sequence[Measured], contestants: Sequence[Contestant]) -> dict[str, Any]:
+    """Medians over the repeats of each case, and over the cases, JSON-ready.
+
+    Args:
+        found: runs; those with a problem are counted, not measured.
+        contestants: the commands; ratios are to the first.
+    """
+    cases = {one.case: one for one in found}
+    commands: dict[str, Any] = {}
+    for contestant in contestants:
+        own = [one for one in found if one.command == contestant.name]
+        rows = {}
+        for case in cases:
+            good = [one.run for one in own if one.case == case and not one.problem]
+            if good:
+                rows[case] = {
+                    f: statistics.median(getattr(run, f) for run in good) for f in _FIGURES
+                }
+        problems = [
+            {"case": one.case, "repeat": one.repeat, "problem": one.problem}
+            for one in own
+            if one.problem
+        ]
+        commands[contestant.name] = {
+            "words": list(contestant.words),
+            "cases": rows,
+            "median": {f: statistics.median(row[f] for row in rows.values()) for f in _FIGURES}
+            if rows
+            else None,
+            "failed": problems,
+        }
+    return {
+        "viscera": __version__,
+        "machine": machine(),
+        "cases": {
+            case: {"shape": list(one.shape), "slices": one.slices} for case, one in cases.items()
+        },
+        "commands": commands,
+    }
+
+
+def machine() -> dict[str, Any]:
+    """What the figures were measured on."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def bench_tables(summary: dict[str, Any]) -> str:
+    """The paper's Table 4 for each command, and all commands beside each other.
+
+    Args:
+        summary: of `bench_summary`.
+    """
+    of = summary["machine"]
+    parts = [
+        "# Whole processes, one scan a start",
+        f"{of['system']}, {of['cpus']} CPUs. Medians over repeats. Memory is resident, sampled "
+        "each 0.1 s over the process and its children; the areas are those under the curves of "
+        "memory and of CPU use (100 % is one CPU).",
+    ]
+    for name, command in summary["commands"].items():
+        parts += [f"## {name}", _table4(summary["cases"], command)]
+    if len(summary["commands"]) > 1:
+        parts += ["## Side by side", _side_by_side(summary)]
+    return "\n\n".join(parts) + "\n"
+
+
+def runs_csv(found: Sequence[Measured]) -> str:
+    """A row a run: command, case, repeat, slices, the figures, and what went wrong."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["command", "case", "repeat", "slices", *_FIGURES, "problem"])
+    for one in found:
+        figures = [round(getattr(one.run, figure), 3) for figure in _FIGURES]
+        head = [one.command, one.case, one.repeat, one.slices]
+        writer.writerow([*head, *figures, one.problem])
+    return text.getvalue()
+
+
+def curves_csv(found: Sequence[Measured]) -> str:
+    """A row a sample: the memory-time and CPU-time curves."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(["command", "case", "repeat", "time_s", "memory_mb", "cpu_percent"])
+    for one in found:
+        for sample, percent in zip(one.run.samples, one.run.cpu_percent(), strict=True):
+            figures = (round(sample.time_s, 3), round(sample.memory_mb, 1), round(percent, 1))
+            writer.writerow([one.command, one.case, one.repeat, *figures])
+    return text.getvalue()
+
+
+def _table4(cases: dict[str, Any], command: dict[str, Any]) -> str:
+    rows = []
+    for case, size in cases.items():
+        figures = command["cases"].get(case)
+        shown = _figures(figures) if figures else ["failed", *["-"] * (len(_FIGURES) - 1)]
+        rows.append([case, " x ".join(map(str, size["shape"])), str(size["slices"]), *shown])
+    if command["median"] and len(rows) > 1:
+        rows.append(["**Median**", "", "", *_figures(command["median"])])
+    return markdown(["Case", "Image size", "Slices", *_TITLES], rows)
+
+
+def _figures(figures: dict[str, float]) -> list[str]:
+    return [f"{figures[f]:.{d}f}" for f, d in zip(_FIGURES, _DECIMALS, strict=True)]
+
+
+def _side_by_side(summary: dict[str, Any]) -> str:
+    """Seconds and peaks of every command, and how many times the first one's they are."""
+    first, *others = summary["commands"]
+    header = ["Case", "Slices", f"{first} s", f"{first} MB"]
+    for name in others:
+        header += [f"{name} s", "ratio", f"{name} MB", "ratio"]
+    rows = []
+    for case, size in summary["cases"].items():
+        of = {name: found["cases"].get(case) for name, found in summary["commands"].items()}
+        row = [case, str(size["slices"])]
+        for name, figures in of.items():
+            for figure, decimals in (("seconds", 2), ("peak_mb", 0)):
+                row.append(f"{figures[figure]:.{decimals}f}" if figures else "-")
+                if name != first:
+                    both = figures and of[first]
+                    row.append(f"{figures[figure] / of[first][figure]:.2f}" if both else "-")
+        rows.append(row)
+    return markdown(header, rows)

@@ -1,0 +1,133 @@
+"""Box plots of DSC and NSD, an organ a box, every case a dot."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+
+import numpy as np
+from PIL import Image, ImageDraw
+
+from viscera.organs import Organ
+from viscera.report.panel import font
+
+_INK, _DIM, _GRID, _PAPER = (28, 30, 34), (112, 118, 126), (226, 229, 233), (255, 255, 255)
+_PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 120
+_SHARPER = 2  # drawn larger by this and averaged down
+_DOT_PX = 2.5
+
+
+def boxplot_png(
+    panels: Sequence[tuple[str, Sequence[Sequence[float]]]], organs: Sequence[Organ], title: str
+) -> bytes:
+    """A PNG with a panel a metric.
+
+    Boxes reach from the first to the third quartile with a line at the median; whiskers end at the
+    last case within 1.5 box lengths; a diamond is the mean; every case is a dot.
+
+    Args:
+        panels: a metric's title and, for each organ, the cases' values from 0 to 1; what is not
+            finite is left out.
+        organs: in the order of the values.
+        title: stands above.
+    """
+    width = _LEFT_PX + len(organs) * _SLOT_PX + 30
+    height = _TOP_PX + len(panels) * (_PLOT_PX + _GAP_PX) + _NAMES_PX
+    page = Image.new("RGB", (width * _SHARPER, height * _SHARPER), _PAPER)
+    pen = _Pen(page)
+    pen.text((_LEFT_PX + 4, 12), title, _INK, 17)
+    pen.text((width - 30, 14), "box: quartiles   line: median   diamond: mean", _DIM, 13, "ra")
+    rng = np.random.default_rng(0)  # places dots beside each other
+    for number, (metric, columns) in enumerate(panels):
+        top = _TOP_PX + number * (_PLOT_PX + _GAP_PX)
+        for percent in range(0, 101, 20):
+            y = top + _PLOT_PX * (1 - percent / 100)
+            pen.line((_LEFT_PX, y), (width - 30, y), _GRID, 1)
+            pen.text((_LEFT_PX - 8, y), str(percent), _DIM, 13, "rm")
+        pen.text((_LEFT_PX + 4, top - 28), f"{metric} (%)", _INK, 15)
+        for place, (organ, values) in enumerate(zip(organs, columns, strict=True)):
+            known = np.array([value for value in values if np.isfinite(value)])
+            if known.size:
+                centre = _LEFT_PX + (place + 0.5) * _SLOT_PX
+                _box(pen, centre, top, known, organ.colour, rng)
+    base = height - _NAMES_PX - _GAP_PX + 12
+    for place, organ in enumerate(organs):
+        pen.slanted((_LEFT_PX + (place + 0.5) * _SLOT_PX, base), organ.title, _INK, 14)
+    file = io.BytesIO()
+    page.resize((width, height), Image.Resampling.BOX).save(file, "PNG")
+    return file.getvalue()
+
+
+def _box(
+    pen: _Pen,
+    centre: float,
+    top: float,
+    values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
+    colour: tuple[int, int, int],
+    rng: np.random.Generator,
+) -> None:
+    """One organ's box, whiskers, mean and dots."""
+
+    def height_of(value: float) -> float:
+        return top + _PLOT_PX * (1 - value)
+
+    half = _SLOT_PX * 0.28
+    q1, median, q3 = np.percentile(values, (25, 50, 75))
+    reach = 1.5 * (q3 - q1)
+    low, high = values[values >= q1 - reach].min(), values[values <= q3 + reach].max()
+    pale = tuple(int(255 - (255 - c) * 0.35) for c in colour)
+    dark = tuple(int(c * 0.6) for c in colour)
+    for end, edge in ((low, q1), (high, q3)):
+        pen.line((centre, height_of(end)), (centre, height_of(edge)), dark, 1)
+        y = height_of(end)
+        pen.line((centre - half / 2, y), (centre + half / 2, y), dark, 1)
+    pen.rectangle((centre - half, height_of(q3), centre + half, height_of(q1)), pale, dark)
+    for value, shift in zip(values, rng.uniform(-0.6, 0.6, len(values)) * half, strict=True):
+        pen.dot((centre + shift, height_of(value)), dark)
+    pen.line((centre - half, height_of(median)), (centre + half, height_of(median)), _INK, 2)
+    pen.diamond((centre, height_of(float(values.mean()))))
+
+
+class _Pen:
+    """Draws in the page's own units on a picture that is larger."""
+
+    def __init__(self, page: Image.Image) -> None:
+        self._page, self._draw = page, ImageDraw.Draw(page)
+
+    def line(self, a: Sequence[float], b: Sequence[float], ink: tuple[int, ...], px: float) -> None:
+        self._draw.line([_up(a), _up(b)], ink, round(px * _SHARPER))
+
+    def rectangle(
+        self, box: Sequence[float], fill: tuple[int, ...], outline: tuple[int, ...]
+    ) -> None:
+        self._draw.rectangle([_up(box[:2]), _up(box[2:])], fill, outline, _SHARPER)
+
+    def dot(self, at: Sequence[float], ink: tuple[int, ...]) -> None:
+        x, y = _up(at)
+        r = _DOT_PX * _SHARPER
+        self._draw.ellipse([(x - r, y - r), (x + r, y + r)], ink, _PAPER, 1)
+
+    def diamond(self, at: Sequence[float]) -> None:
+        x, y = _up(at)
+        r = 5.0 * _SHARPER
+        points = [(x - r, y), (x, y - r), (x + r, y), (x, y + r)]
+        self._draw.polygon(points, _PAPER, _INK, _SHARPER)
+
+    def text(
+        self, at: Sequence[float], text: str, ink: tuple[int, ...], size: int, anchor: str = "la"
+    ) -> None:
+        self._draw.text(_up(at), text, ink, font(size * _SHARPER), anchor=anchor)
+
+    def slanted(self, at: Sequence[float], text: str, ink: tuple[int, ...], size: int) -> None:
+        """Text that rises towards its end, which stands at this point."""
+        letters = font(size * _SHARPER)
+        long = round(self._draw.textlength(text, letters)) + 4
+        strip = Image.new("L", (long, round(size * 1.4) * _SHARPER))
+        ImageDraw.Draw(strip).text((0, 0), text, 255, letters)
+        turned = strip.rotate(35, expand=True, resample=Image.Resampling.BICUBIC)
+        x, y = _up(at)
+        self._page.paste(ink, (round(x - turned.width + 10), round(y)), turned)
+
+
+def _up(point: Sequence[float]) -> tuple[float, float]:
+    return point[0] * _SHARPER, point[1] * _SHARPER
