@@ -41,9 +41,9 @@ UPWARD = {("volume", "io"), ("__init__", "*")}
 
 def test_public_names_are_exactly_these():
     assert sorted(viscera.__all__) == sorted(
-        ["ORGANS", "Affine", "Bundle", "Finding", "Organ", "Predictor", "Segmentation",
-         "VisceraError", "Volume", "make_phantom", "read_bundle", "read_volume", "segment",
-         "write_labels", "write_masks"]
+        ["ORGANS", "Affine", "Bundle", "Evaluation", "Finding", "LabelMap", "Organ", "OrganScore",
+         "Predictor", "Segmentation", "VisceraError", "Volume", "evaluate", "make_phantom",
+         "read_bundle", "read_labels", "read_volume", "segment", "write_labels", "write_masks"]
     )  # fmt: skip
     for name in viscera.__all__:
         assert getattr(viscera, name).__doc__ or name == "ORGANS"

@@ -18,8 +18,11 @@ if TYPE_CHECKING:
     from viscera.bundle import Bundle
     from viscera.bundles import read_bundle
     from viscera.errors import VisceraError
+    from viscera.evaluation import Evaluation, evaluate
     from viscera.findings import Finding
-    from viscera.io import read_volume, write_labels, write_masks
+    from viscera.io import read_labels, read_volume, write_labels, write_masks
+    from viscera.labelmap import LabelMap
+    from viscera.metrics import OrganScore
     from viscera.organs import ORGANS, Organ
     from viscera.phantom import make_phantom
     from viscera.predictor import Predictor
@@ -30,15 +33,20 @@ __version__ = "0.1.0"
 _HOMES = {
     "Affine": "affine",
     "Bundle": "bundle",
+    "Evaluation": "evaluation",
     "Finding": "findings",
+    "LabelMap": "labelmap",
     "ORGANS": "organs",
     "Organ": "organs",
+    "OrganScore": "metrics",
     "Predictor": "predictor",
     "Segmentation": "volume",
     "VisceraError": "errors",
     "Volume": "volume",
+    "evaluate": "evaluation",
     "make_phantom": "phantom",
     "read_bundle": "bundles",
+    "read_labels": "io",
     "read_volume": "io",
     "segment": "api",
     "write_labels": "io",
@@ -49,14 +57,19 @@ __all__ = [
     "ORGANS",
     "Affine",
     "Bundle",
+    "Evaluation",
     "Finding",
+    "LabelMap",
     "Organ",
+    "OrganScore",
     "Predictor",
     "Segmentation",
     "VisceraError",
     "Volume",
+    "evaluate",
     "make_phantom",
     "read_bundle",
+    "read_labels",
     "read_volume",
     "segment",
     "write_labels",

@@ -37,7 +37,7 @@ class LabelMap:
 
     @classmethod
     def of(cls, source: Any, affine: Any = None, *, name: str = "labels") -> LabelMap:
-        """A label map from a Segmentation, or from an array and its affine.
+        """A label map from a Segmentation, a nibabel image, or an array and its affine.
 
         Raises:
             InputError: neither of these, or not three-dimensional.
@@ -46,13 +46,17 @@ class LabelMap:
             return source
         if hasattr(source, "labels") and hasattr(source, "volume"):
             source, affine, name = source.labels, source.affine, source.volume.name
+        zooms = None
+        if hasattr(source, "dataobj") and hasattr(source, "affine"):
+            x, y, z = (float(zoom) for zoom in source.header.get_zooms()[:3])
+            source, affine, zooms = source.dataobj, source.affine, (x, y, z)
         values = np.asarray(source)
         if affine is None or values.ndim != 3 or values.dtype.kind not in "biuf":
             raise InputError(
-                "a path, a Segmentation, a LabelMap, or a 3-D array of labels with its affine",
+                "a path, a Segmentation, a nibabel image, or a 3-D array with its affine",
                 found=f"{type(source).__name__} of shape {values.shape}",
                 remedy="pass affine=(4x4 matrix to RAS millimetres) along with an array",
                 where=name,
             )
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
-        return cls(values, matrix, name, matrix.spacing_mm)
+        return cls(values, matrix, name, zooms or matrix.spacing_mm)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -63,3 +64,32 @@ def read_groups(path: Path, column: str | None) -> dict[str, str]:
             )
         column = others[0]
     return {row["case"]: row[column] for row in rows}
+
+
+def read_seconds(path: Path) -> dict[str, float]:
+    """Case to seconds, a mean where a case was run several times.
+
+    Args:
+        path: the runs.csv of one command of `viscera bench`, or any CSV with the columns case and
+            seconds.
+
+    Raises:
+        InputError: no such columns, no number, or the runs of several commands.
+    """
+    seconds: dict[str, list[float]] = {}
+    rows = [row for row in read_csv(path, needs=("case", "seconds")) if not row.get("problem")]
+    commands = sorted({row["command"] for row in rows if "command" in row})
+    if len(commands) > 1:
+        raise InputError(
+            "the runs of one command",
+            found=", ".join(commands),
+            remedy="keep the rows of one",
+            where=path,
+        )
+    for row in rows:
+        try:
+            seconds.setdefault(row["case"], []).append(float(row["seconds"]))
+        except ValueError as error:
+            found = repr(row["seconds"])
+            raise InputError("seconds", found=found, remedy="mend it", where=path) from error
+    return {case: statistics.fmean(runs) for case, runs in seconds.items()}

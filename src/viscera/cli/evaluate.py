@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from viscera.cli.csvfile import read_groups
+from viscera.cli.csvfile import read_groups, read_seconds
 from viscera.cli.failures import Failures
 from viscera.cli.pairs import PairPlan, plan_pairs
 from viscera.cli.progress import cases_bar
@@ -51,6 +51,7 @@ _CONVENTION = "flare, totalsegmentator, amos, btcv, or a mapping file."
 @click.option("--images", type=_PATH, help="The CTs, to draw the best and the worst cases.")
 @click.option("--groups", type=_PATH, help="CSV with a column case: a table of groups.")
 @click.option("--by", metavar="COLUMN", help="Which column of --groups names the group.")
+@click.option("--times", type=_PATH, help="runs.csv of 'viscera bench': seconds for --groups.")
 @click.option("--against", type=_PATH, help="Folder of another evaluation, to compare with.")
 @click.option("--jobs", type=click.IntRange(1), help="Cases at a time; default: one a CPU.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
@@ -74,6 +75,7 @@ def command(
         remedy = "choose another -o"
         raise UsageError("a folder for -o", found="a file", remedy=remedy, where=output)
     groups = read_groups(options["groups"], options["by"]) if options["groups"] else None
+    seconds = read_seconds(options["times"]) if options["times"] else None
     plan = plan_pairs(prediction, truth, options["listed"], options["images"])
     # Only now the libraries that take time to import.
     from viscera.cohort import Rules, evaluate_all
@@ -113,7 +115,13 @@ def command(
     if plan.single and isinstance(error := next(iter(outcomes.values()), None), VisceraError):
         raise error
     summary = summary_of(
-        outcomes, rules, missing=plan.missing, surplus=plan.surplus, groups=groups, other=other
+        outcomes,
+        rules,
+        missing=plan.missing,
+        surplus=plan.surplus,
+        groups=groups,
+        seconds=seconds,
+        other=other,
     )
     if other is not None:
         summary["comparison"]["with"] = options["against"].name

@@ -85,7 +85,6 @@ def run_measured(command: Sequence[str], *, log: Path, timeout_s: float | None =
     Raises:
         OSError: the program cannot be started.
     """
-    own_mb = psutil.Process().memory_info().rss / 1e6
     with log.open("wb") as printed:
         start = time.perf_counter()
         process = subprocess.Popen(
@@ -110,9 +109,7 @@ def run_measured(command: Sequence[str], *, log: Path, timeout_s: float | None =
         seconds = time.perf_counter() - start
     code, cpu_s, peak_mb = ended
     run = _run_of(samples, seconds, code)
-    # The kernel's own account is complete; samples miss what happens between them. But it begins
-    # before the command does, with the memory of this process.
-    peak_mb = peak_mb if peak_mb > own_mb * 1.1 else 0.0
+    # The kernel's own account is complete; samples miss what happens between them.
     return replace(run, cpu_s=max(run.cpu_s, cpu_s), peak_mb=max(run.peak_mb, peak_mb))
 
 
@@ -127,16 +124,25 @@ def _run_of(samples: list[Sample], seconds: float, code: int | None) -> Run:
 
 
 def _ended(process: subprocess.Popen[bytes]) -> tuple[int, float, float] | None:
-    """Exit code, CPU seconds and peak MB by the kernel's account, None while it runs."""
-    if not hasattr(os, "wait4"):
+    """Exit code, CPU seconds and peak MB by the kernel's account, None while it runs.
+
+    Where there is no such account, it says 0.
+    """
+    if sys.platform == "win32":
         code = process.poll()
         return None if code is None else (code, 0.0, 0.0)
+    import resource
+
     number, status, usage = os.wait4(process.pid, os.WNOHANG)
     if not number:
         return None
     process.returncode = os.waitstatus_to_exitcode(status)
+    # The account begins before the command does, with the memory of this very process: what does
+    # not exceed that tells nothing.
+    own = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     unit = 1 if sys.platform == "darwin" else 1024  # ru_maxrss counts bytes there
-    return process.returncode, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * unit / 1e6
+    peak_mb = usage.ru_maxrss * unit / 1e6 if usage.ru_maxrss > own else 0.0
+    return process.returncode, usage.ru_utime + usage.ru_stime, peak_mb
 
 
 def _look(process: psutil.Process, now: float) -> Sample:

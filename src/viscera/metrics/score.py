@@ -7,6 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+import numpy as np
+
 from viscera.metrics.agreement import Side, SurfaceAgreement
 from viscera.metrics.areas import areas_mm2
 from viscera.metrics.distance import find_distances
@@ -14,6 +16,7 @@ from viscera.metrics.flare import as_flare, cut_to_truth
 from viscera.metrics.overlap import count_voxels, dice
 from viscera.metrics.surface import find_surfaces
 from viscera.organs import ORGANS, Organ
+from viscera.postprocess.box import organ_box
 from viscera.volume import Labels
 
 Protocol = Literal["standard", "flare24"]
@@ -68,6 +71,8 @@ def score(
     Returns:
         A score an organ, in the order given.
     """
+    box = organ_box(prediction, truth) or np.s_[:1, :1, :1]
+    prediction, truth = prediction[box], truth[box]
     counts = count_voxels(prediction, truth)
     ml_of = {o.id: counts[o.id].sum() * math.prod(spacing_mm) / 1000 for o in organs}
     truth_ml = {o.id: counts[:, o.id].sum() * math.prod(spacing_mm) / 1000 for o in organs}

@@ -41,9 +41,12 @@ class Surface:
 
     def indices(self, at: NDArray[np.intp] | slice = slice(None)) -> NDArray[np.int64]:
         """Indices i, j, k of the cells, (N, 3)."""
-        i, j, _ = self.shape
+        ni, nj, _ = self.shape
         cells = self.cells[at]
-        return np.stack([cells % i, cells // i % j, cells // (i * j)], axis=1)
+        k = cells // (ni * nj)  # two divisions and no remainder: these are what costs
+        rest = cells - k * (ni * nj)
+        j = rest // ni
+        return np.stack([rest - j * ni, j, k], axis=1)
 
 
 def find_surfaces(labels: Labels) -> dict[int, Surface]:

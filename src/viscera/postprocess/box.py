@@ -7,17 +7,24 @@ import numpy as np
 from viscera.volume import Labels
 
 
-def organ_box(labels: Labels) -> tuple[slice, slice, slice] | None:
-    """The smallest box [i, j, k] that holds every label, None where there is none."""
-    ends = []
-    rest = labels
-    # The last axis first, which is the slowest one on disk: what it cuts off, the others skip.
-    for axis in (2, 1, 0):
-        others = tuple(a for a in range(3) if a != axis)
-        filled = np.flatnonzero(rest.any(axis=others))
-        if not filled.size:
-            return None
-        ends.append(slice(int(filled[0]), int(filled[-1]) + 1))
-        rest = rest[(slice(None),) * axis + (ends[-1],)]
-    k, j, i = ends
-    return i, j, k
+def organ_box(*maps: Labels) -> tuple[slice, slice, slice] | None:
+    """The smallest box [i, j, k] that holds every label of these maps, None where there is none.
+
+    Args:
+        maps: one label map or several, all of one shape.
+    """
+    shadow = np.zeros(maps[0].shape[1::-1], dtype=np.uint8)  # of all planes, [j, i]
+    filled = set()
+    for labels in maps:
+        for k, plane in enumerate(labels.T):  # the last axis is the slowest one on disk
+            if plane.any():
+                filled.add(k)
+                shadow |= plane
+    if not filled:
+        return None
+    i, j = (np.flatnonzero(shadow.any(axis=axis)) for axis in (0, 1))
+    return (
+        slice(int(i[0]), int(i[-1]) + 1),
+        slice(int(j[0]), int(j[-1]) + 1),
+        slice(min(filled), max(filled) + 1),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -27,6 +28,7 @@ def summary_of(
     missing: Sequence[str] = (),
     surplus: Sequence[str] = (),
     groups: Mapping[str, str] | None = None,
+    seconds: Mapping[str, float] | None = None,
     other: Scores | None = None,
 ) -> dict[str, Any]:
     """Everything that a run of many cases says, JSON-ready.
@@ -37,6 +39,7 @@ def summary_of(
         missing: cases without a prediction.
         surplus: predictions without a truth.
         groups: case to group, where cases are to be told apart.
+        seconds: what each case took, where groups are to tell that as well.
         other: another run's scores, where this one is to be compared with it.
     """
     done = {case: found for case, found in outcomes.items() if isinstance(found, Evaluation)}
@@ -69,6 +72,9 @@ def summary_of(
             name or "(no group)": {"cases": len(of), "scores": _statistics(own, of, organs)}
             for name, of in members.items()
         }
+        for name, of in members.items():
+            if timed := [seconds[case] for case in of if seconds and case in seconds]:
+                summary["groups"][name or "(no group)"]["seconds"] = statistics.fmean(timed)
     if other is not None:
         shared = [case for case in done if any((case, organ) in other for organ in organs)]
         summary["comparison"] = {

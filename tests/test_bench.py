@@ -1,0 +1,158 @@
+"""`viscera bench`: what a process costs, and commands side by side."""
+
+import csv
+import io
+import json
+import shlex
+import sys
+import time
+
+import pytest
+
+from tests.test_cli import run
+from viscera.bench import Contestant
+from viscera.errors import BatchError, OutputError, UsageError
+from viscera.io import write_volume
+from viscera.measure.process import Run, Sample, run_measured
+
+PYTHON = shlex.quote(sys.executable)
+COPY = f"{PYTHON} -c \"import shutil; shutil.copy('{{input}}', '{{output}}')\""
+
+
+@pytest.fixture
+def scans(tmp_path, small_phantom):
+    (tmp_path / "ct").mkdir()
+    for case in ("a_0000", "b_0000"):
+        write_volume(tmp_path / "ct" / f"{case}.nii.gz", small_phantom[0])
+    return tmp_path / "ct"
+
+
+def measure(tmp_path, code, **kwargs):
+    return run_measured([sys.executable, "-c", code], log=tmp_path / "log", **kwargs)
+
+
+def test_memory_and_time_of_a_process(tmp_path):
+    """200 MB held for 0.6 s."""
+    found = measure(tmp_path, "import time; a = bytearray(200_000_000); time.sleep(0.6)")
+    assert found.exit_code == 0
+    assert 205 < found.peak_mb < 300
+    assert found.seconds > 0.6
+    assert len(found.samples) >= 5
+    assert 200 * 0.4 < found.memory_area_mb_s < found.peak_mb * found.seconds
+
+
+def test_children_count(tmp_path):
+    """A child that holds 150 MB and works, in a parent that waits."""
+    child = "import time; a = bytearray(150_000_000); t = time.process_time()\\n"
+    child += "while time.process_time() - t < 0.5: pass"
+    found = measure(
+        tmp_path, f"import subprocess, sys; subprocess.run([sys.executable, '-c', '{child}'])"
+    )
+    assert found.exit_code == 0, (tmp_path / "log").read_text()
+    assert found.peak_mb > 155
+    assert found.cpu_s >= 0.5
+    assert found.cpu_area_percent_s == 100 * found.cpu_s
+
+
+def test_a_small_process_is_not_credited_with_our_own_memory(tmp_path):
+    assert run_measured(["sleep", "0.2"], log=tmp_path / "log").peak_mb < 20
+
+
+def test_a_process_is_ended_in_time_with_its_children(tmp_path):
+    start = time.monotonic()
+    child = "[sys.executable, '-c', 'import time; time.sleep(60)']"
+    code = f"import subprocess, sys; subprocess.run({child})"
+    found = measure(tmp_path, code, timeout_s=0.7)
+    assert found.exit_code is None
+    assert time.monotonic() - start < 30
+
+
+def test_areas_are_those_of_the_curve():
+    samples = (Sample(0.0, 100, 0.0), Sample(1.0, 100, 1.0), Sample(2.0, 300, 3.0))
+    one = Run(3.0, 3.5, 300, 0, samples)
+    # 100 in the first second, 200 on the way up, 150 on the way down to 0.
+    assert one.memory_area_mb_s == pytest.approx(100 + 200 + 150)
+    assert one.cpu_area_percent_s == 350
+    assert one.cpu_percent()[1:] == pytest.approx([100, 200])
+
+
+def test_commands_side_by_side(tmp_path, scans):
+    slow = COPY.replace("import shutil;", "import shutil, time; time.sleep(0.5);")
+    out = tmp_path / "out"
+    run("bench", scans, "-o", out, "--only-commands", "--command", COPY, "--name", "copy",
+        "--command", slow, "--name", "slow", "--repeats", 2)  # fmt: skip
+    rows = list(csv.DictReader(io.StringIO((out / "runs.csv").read_text())))
+    assert [(r["case"], r["repeat"], r["command"]) for r in rows] == [
+        (case, repeat, name) for case in "ab" for repeat in "12" for name in ("copy", "slow")
+    ]
+    assert {r["slices"] for r in rows} == {"28"}
+    summary = json.loads((out / "summary.json").read_text())["commands"]
+    assert summary["slow"]["median"]["seconds"] > 0.5  # it sleeps so long
+    assert summary["copy"]["median"]["seconds"] > 0
+    assert (out / "outputs" / "copy" / "a.nii.gz").exists()
+    text = (out / "table.md").read_text()
+    assert "## Side by side" in text
+    assert "48 x 40 x 28" in text
+    assert len((out / "curves.csv").read_text().splitlines()) > 12
+    stamps = {p: p.stat().st_mtime_ns for p in out.glob("runs/*/*.json")}
+    run("bench", scans, "-o", out, "--only-commands", "--command", COPY, "--name", "copy",
+        "--command", slow, "--name", "slow", "--repeats", 3)  # fmt: skip
+    assert all(p.stat().st_mtime_ns == stamp for p, stamp in stamps.items())
+    assert len(list(out.glob("runs/*/*.json"))) == 12
+
+
+def test_viscera_itself_is_measured(tmp_path, scans, nearest):
+    run("bench", scans / "a_0000.nii.gz", "-o", tmp_path / "out", "-b", nearest)
+    row = json.loads((tmp_path / "out" / "summary.json").read_text())["commands"]["viscera"]
+    assert row["cases"]["a"]["peak_mb"] > 100
+    run("evaluate", tmp_path / "out" / "outputs" / "viscera", tmp_path / "out" / "outputs" /
+        "viscera", "--times", tmp_path / "out" / "runs.csv")  # fmt: skip
+
+
+def test_a_command_that_fails_is_named_and_tried_again(tmp_path, scans):
+    call = ("bench", scans, "-o", tmp_path / "out", "--only-commands", "--name", "mine")
+    for command, problem in (
+        (f"{PYTHON} -c \"print('no'); raise SystemExit(3)\" {{input}} {{output}}", "exit code 3"),
+        (f"{PYTHON} -c pass {{input}} {{output}}", "no output was written"),
+        ("no-such-program-anywhere {input} {output}", "cannot be started"),
+    ):
+        with pytest.raises(BatchError, match="2 that failed"):
+            run(*call, "--command", command)
+        assert problem in (tmp_path / "out" / "failures.csv").read_text()
+        assert "| failed" in (tmp_path / "out" / "table.md").read_text()
+    with pytest.raises(BatchError):
+        run(*call, "--timeout", "0.3", "--command",
+            f'{PYTHON} -c "import time; time.sleep(60)" {{input}} {{output}}')  # fmt: skip
+    assert "ended after 0.3 s" in (tmp_path / "out" / "failures.csv").read_text()
+    run(*call, "--command", COPY)
+    assert not (tmp_path / "out" / "failures.csv").exists()
+
+
+def test_calls_that_make_no_sense(tmp_path, scans):
+    out = ("-o", tmp_path / "out", "--only-commands")
+    with pytest.raises(UsageError, match=r"\{input\} and \{output\}"):
+        run("bench", scans, *out, "--command", "cp {input} there")
+    with pytest.raises(UsageError, match="mend the quotes"):
+        run("bench", scans, *out, "--command", "cp '{input} {output}")
+    with pytest.raises(UsageError, match="a plain name of its own"):
+        run("bench", scans, *out, "--command", COPY, "--command", COPY)
+    with pytest.raises(UsageError, match="a plain name"):
+        run("bench", scans, *out, "--command", COPY, "--name", "../x")
+    with pytest.raises(UsageError, match="a command to measure"):
+        run("bench", scans, *out)
+    with pytest.raises(UsageError, match="a --command for each --name"):
+        run("bench", scans, *out, "--name", "x")
+    with pytest.raises(UsageError, match="scans and -o FOLDER"):
+        run("bench", scans)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "runs.csv").write_text("mine")
+    with pytest.raises(OutputError, match="an existing file"):
+        run("bench", scans, *out, "--command", COPY)
+
+
+def test_paths_with_spaces_and_quotes_stay_one_argument(tmp_path):
+    one = Contestant.of('prog --in={input} "a b" {output}')
+    assert one.name == "prog"
+    assert one.call(tmp_path / "x 'y'", tmp_path / "z") == [
+        "prog", f"--in={tmp_path}/x 'y'", "a b", str(tmp_path / "z"),
+    ]  # fmt: skip

@@ -1,0 +1,296 @@
+"""`viscera evaluate`: pairs, tables, pictures, going on where it stopped."""
+
+import csv
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests.test_cli import run
+from viscera import cohort
+from viscera.cohort import Pair, Rules, evaluate_all
+from viscera.errors import BatchError, InputError, OutputError, ResourceError, UsageError
+from viscera.evaluation import Evaluation
+from viscera.io import write_volume
+from viscera.organs import ORGANS
+from viscera.volume import Segmentation
+
+CASES = ("a", "b", "c", "d", "e")
+
+
+@pytest.fixture(scope="module")
+def phantom(small_phantom):
+    return small_phantom
+
+
+@pytest.fixture
+def folders(tmp_path, phantom):
+    """Truth, predictions that get worse from a to e, and CTs."""
+    volume, truth = phantom
+    rng = np.random.default_rng(0)
+    for n, case in enumerate(CASES):
+        damaged = np.where(rng.random(truth.shape) < n * 0.12, 0, truth).astype(np.uint8)
+        for folder, labels in (("truth", truth), ("found", damaged)):
+            path = tmp_path / folder / f"{case}.nii.gz"
+            path.parent.mkdir(exist_ok=True)
+            Segmentation(labels, volume, ORGANS).save(path)
+        (tmp_path / "ct").mkdir(exist_ok=True)
+        write_volume(tmp_path / "ct" / f"{case}_0000.nii.gz", volume)
+    return tmp_path
+
+
+def rows_of(path):
+    return list(csv.DictReader(io.StringIO(path.read_text())))
+
+
+def test_two_folders_give_tables_and_pictures(folders):
+    result = run("evaluate", folders / "found", folders / "truth", "-o", folders / "out",
+                 "--images", folders / "ct", "--jobs", 2)  # fmt: skip
+    assert result.stdout == ""
+    out = folders / "out"
+    assert {p.name for p in out.iterdir()} == {
+        "boxplot.png", "cases", "cases.csv", "examples.png", "summary.json", "table.md",
+    }  # fmt: skip
+    rows = rows_of(out / "cases.csv")
+    assert len(rows) == len(CASES) * 13 * 6
+    of_a = {(r["organ"], r["metric"]): r["value"] for r in rows if r["case"] == "a"}
+    assert float(of_a["liver", "dsc"]) == 1
+    assert float(of_a["liver", "hd95_mm"]) == 0
+    summary = json.loads((out / "summary.json").read_text())
+    assert summary["cases"] == 5
+    dsc = [float(r["value"]) for r in rows if r["metric"] == "dsc" and r["organ"] == "liver"]
+    assert summary["scores"]["liver"]["dsc"]["mean"] == pytest.approx(np.mean(dsc), abs=1e-6)
+    assert "**Average**" in (out / "table.md").read_text()
+    with Image.open(out / "examples.png") as picture:
+        picture.load()
+        assert picture.height > 4 * 300
+    with Image.open(out / "boxplot.png") as picture:
+        colours = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
+    assert len(colours) > 20
+
+
+def test_examples_show_truth_and_prediction_where_they_are(folders, phantom):
+    """The third picture of the best row lacks nothing, that of the worst row does."""
+    from viscera.report.examples import Example, cut_open
+
+    volume, truth = phantom
+    found = np.where(np.arange(truth.shape[0])[:, None, None] % 2, 0, truth).astype(np.uint8)
+    row = cut_open(Example("x", volume, truth, found))
+    image, true, predicted = row.planes
+    assert not image.labels.any()
+    areas = [(plane > 0).sum() for plane in truth.T]
+    assert (true.labels > 0).sum() == max(areas)
+    assert 0 < (predicted.labels > 0).sum() < max(areas)
+    assert (image.hu == predicted.hu).all()
+
+
+def test_one_pair_prints_its_table_and_writes_nothing(folders, monkeypatch):
+    monkeypatch.chdir(folders)
+    before = sorted(folders.rglob("*"))
+    result = run("evaluate", "found/b.nii.gz", "truth/b.nii.gz")
+    assert "| Liver" in result.stderr
+    assert sorted(folders.rglob("*")) == before
+    one = run("evaluate", "found/b.nii.gz", "truth/b.nii.gz", "--json", "-q", "-rs", "liver")
+    assert one.stderr == ""
+    assert list(json.loads(one.stdout)["scores"]) == ["liver", "average"]
+
+
+def test_missing_and_surplus_cases_are_named(folders):
+    (folders / "found" / "e.nii.gz").rename(folders / "found" / "x.nii.gz")
+    result = run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    assert "e: warning: there is no prediction" in result.stderr
+    assert "x: warning: a prediction without a truth" in result.stderr
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert (summary["missing"], summary["surplus"], summary["cases"]) == (["e"], ["x"], 5)
+    rows = rows_of(folders / "out" / "cases.csv")
+    assert {r["value"] for r in rows if r["case"] == "e" and r["metric"] == "dsc"} == {"0.0"}
+    flare = run("evaluate", folders / "found", folders / "truth", "--protocol", "flare24",
+                "--json", "-q")  # fmt: skip
+    assert json.loads(flare.stdout)["cases"] == 4  # the script walks the predictions
+
+
+def test_a_refused_case_does_not_stop_the_others(folders):
+    image = nib.load(folders / "found" / "c.nii.gz")
+    moved = nib.Nifti1Image(np.asarray(image.dataobj), image.affine + np.diag([0, 0, 0.5, 0]))
+    nib.save(moved, folders / "found" / "c.nii.gz")
+    (folders / "found" / "d.nii.gz").write_bytes(b"no label map")
+    with pytest.raises(BatchError, match="2 that failed"):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert [one["case"] for one in summary["refused"]] == ["c", "d"]
+    assert summary["cases"] == 3
+    assert [r["exit_code"] for r in rows_of(folders / "out" / "failures.csv")] == ["3", "3"]
+    with pytest.raises(BatchError, match="2 that were not"):
+        run("evaluate", folders / "found", folders / "truth")
+    with pytest.raises(InputError, match="truth's grid"):
+        run("evaluate", folders / "found" / "c.nii.gz", folders / "truth" / "c.nii.gz")
+
+
+def judged(monkeypatch):
+    """The cases that are really judged."""
+    done = []
+    real = cohort._judge
+
+    def watched(pair, *rest):
+        done.append(pair.case)
+        return real(pair, *rest)
+
+    monkeypatch.setattr(cohort, "_judge", watched)
+    return done
+
+
+def test_a_second_run_judges_only_what_changed(folders, monkeypatch):
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "--jobs", 1)
+    done = judged(monkeypatch)
+    run(*call)
+    assert sorted(done) == list(CASES)
+    first = (folders / "out" / "summary.json").read_text()
+    done.clear()
+    run(*call)
+    assert done == []
+    assert (folders / "out" / "summary.json").read_text() == first
+    (folders / "found" / "b.nii.gz").write_bytes((folders / "found" / "e.nii.gz").read_bytes())
+    (folders / "out" / "cases" / "d.json").write_text("{damaged")
+    run(*call)
+    assert sorted(done) == ["b", "d"]
+
+
+def test_other_rules_replace_nothing_unasked(folders):
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    run(*call)
+    kept = (folders / "out" / "summary.json").read_bytes()
+    with pytest.raises(OutputError, match="a summary of other rules"):
+        run(*call, "--protocol", "flare24")
+    assert (folders / "out" / "summary.json").read_bytes() == kept
+    run(*call, "--protocol", "flare24", "--overwrite")
+    assert json.loads((folders / "out" / "summary.json").read_text())["protocol"] == "flare24"
+
+
+def test_files_of_others_are_not_replaced(folders):
+    (folders / "out").mkdir()
+    (folders / "out" / "table.md").write_text("mine")
+    with pytest.raises(OutputError, match="an existing file"):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    with pytest.raises(UsageError, match="a folder for -o"):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out" / "table.md")
+
+
+def test_groups_times_and_another_run(folders):
+    groups, times = folders / "groups.csv", folders / "runs.csv"
+    groups.write_text("\ufeffcase;region;sex\na;Asia;f\nb;Asia;m\nc;Europe;f\nd;Europe;f\n")
+    times.write_text("command,case,seconds,problem\nx,a,1.0,\nx,a,3.0,\nx,b,4.0,\nx,b,9,failed\n")
+    first = ("evaluate", folders / "truth", folders / "truth", "-o", folders / "perfect")
+    run(*first)
+    run("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "--groups", groups,
+        "--by", "region", "--times", times, "--against", folders / "perfect")  # fmt: skip
+    summary = json.loads((folders / "out" / "summary.json").read_text())
+    assert list(summary["groups"]) == ["(no group)", "Asia", "Europe"]
+    assert summary["groups"]["Asia"]["seconds"] == 3.0
+    assert summary["comparison"]["with"] == "perfect"
+    assert summary["comparison"]["scores"]["liver"]["dsc"]["mean"] < 0
+    assert {r["group"] for r in rows_of(folders / "out" / "cases.csv")} == {"", "Asia", "Europe"}
+    text = (folders / "out" / "table.md").read_text()
+    assert "## Compared with perfect" in text
+    assert "| Asia " in text
+    with pytest.raises(InputError, match="one column beside 'case', found region, sex"):
+        run(*first, "--groups", groups)
+    with pytest.raises(InputError, match="a column 'country'"):
+        run(*first, "--groups", groups, "--by", "country")
+    with pytest.raises(InputError, match=r"cases\.csv of another"):
+        run(*first, "--against", groups)
+    times.write_text("command,case,seconds\nx,a,1\ny,a,2\n")
+    with pytest.raises(InputError, match="runs of one command, found x, y"):
+        run(*first, "--times", times)
+
+
+def test_a_list_of_pairs(folders):
+    listed = folders / "pairs.csv"
+    listed.write_text(
+        "case,prediction,truth,image\n"
+        "one,found/b.nii.gz,truth/b.nii.gz,ct/b_0000.nii.gz\n"
+        "two,found/none.nii.gz,truth/c.nii.gz,\n"
+    )
+    result = run("evaluate", "--pairs", listed, "-o", folders / "out", "--json", "-q")
+    assert json.loads(result.stdout)["missing"] == ["two"]
+    assert (folders / "out" / "examples.png").exists()
+    for text, message in (
+        ("case,prediction\na,b", "a column 'truth'"),
+        ("case,prediction,truth\n../a,b,c", "without slashes"),
+        ("case,prediction,truth\na,b,c\na,b,c", "a name of its own"),
+        ("case,prediction,truth\na,b,", "a truth in row 2"),
+    ):
+        listed.write_text(text)
+        with pytest.raises(InputError, match=message):
+            run("evaluate", "--pairs", listed)
+    with pytest.raises(UsageError, match="either two paths or --pairs"):
+        run("evaluate", "x", "y", "--pairs", listed)
+
+
+def test_calls_that_say_too_little(folders):
+    with pytest.raises(UsageError, match="two files or two folders"):
+        run("evaluate", folders / "found")
+    with pytest.raises(UsageError, match="one of each"):
+        run("evaluate", folders / "found", folders / "truth" / "a.nii.gz")
+    (folders / "found" / "a_0000.nii").write_bytes(b"")
+    with pytest.raises(UsageError, match="several of 'a'"):
+        run("evaluate", folders / "found", folders / "truth")
+
+
+def test_a_ct_on_another_grid_is_left_out_of_the_picture(folders, phantom):
+    from viscera.phantom import make_phantom
+
+    other, _ = make_phantom(1, shape=(20, 20, 10), spacing_mm=(8, 8, 8))
+    write_volume(folders / "ct" / "a_0000.nii.gz", other, overwrite=True)
+    result = run("evaluate", folders / "found", folders / "truth", "-o", folders / "out",
+                 "--images", folders / "ct")  # fmt: skip
+    assert "expected a CT on the truth's grid" in result.stderr
+    assert (folders / "out" / "examples.png").exists()
+
+
+def pairs_in(folders):
+    return [
+        Pair(c, folders / "truth" / f"{c}.nii.gz", folders / "found" / f"{c}.nii.gz") for c in CASES
+    ]
+
+
+def test_processes_and_one_process_agree(folders):
+    told = []
+    two = evaluate_all(pairs_in(folders), Rules(ORGANS), jobs=2, tell=told.append)
+    one = evaluate_all(pairs_in(folders), Rules(ORGANS), jobs=1)
+    assert two == one
+    assert list(two) == list(CASES)
+    assert told == [0, 1, 2, 3, 4, 5]
+
+
+def test_memory_is_planned_before_it_is_taken(folders):
+    found = evaluate_all(pairs_in(folders), Rules(ORGANS, limit_mb=100), jobs=2)
+    assert {type(error) for error in found.values()} == {ResourceError}
+    assert "at least 15" in str(found["a"])
+    some = evaluate_all(pairs_in(folders), Rules(ORGANS, limit_mb=200), jobs=8)
+    assert {type(outcome) for outcome in some.values()} == {Evaluation}
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+def test_an_interrupted_run_goes_on(folders):
+    """What was judged before the interruption is kept, and nothing is half-written."""
+    call = [sys.executable, "-m", "viscera", "evaluate", folders / "found", folders / "truth"]
+    call += ["-o", folders / "out", "-q", "--jobs", "2"]
+    process = subprocess.Popen(call, start_new_session=True)
+    deadline = time.monotonic() + 60
+    while not list((folders / "out").glob("cases/*.json")) and time.monotonic() < deadline:
+        time.sleep(0.01)
+    os.killpg(process.pid, signal.SIGINT)
+    assert process.wait(60) in (130, 0)  # 0 where it had ended already
+    for path in (folders / "out" / "cases").glob("*.json"):
+        json.loads(path.read_text())
+    assert not list((folders / "out").rglob("*.part"))
+    assert subprocess.run(call, check=False).returncode == 0
+    assert len(rows_of(folders / "out" / "cases.csv")) == len(CASES) * 13 * 6
