@@ -1,5 +1,5 @@
 """How well a label map agrees with the truth: DSC, NSD, HD95, ASSD, one case or many."""
 
-from viscera.metrics.score import PROTOCOLS, OrganScore, Protocol, score
+from viscera.metrics.scores import PROTOCOLS, OrganScore, Protocol, score
 
 __all__ = ["PROTOCOLS", "OrganScore", "Protocol", "score"]

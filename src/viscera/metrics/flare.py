@@ -17,7 +17,7 @@ from viscera.organs import BY_NAME
 from viscera.volume import Labels
 
 if TYPE_CHECKING:
-    from viscera.metrics.score import OrganScore
+    from viscera.metrics.scores import OrganScore
 
 _CUT = tuple(BY_NAME[name].id for name in ("aorta", "inferior_vena_cava", "esophagus"))
 _LEAST_DSC = 0.2

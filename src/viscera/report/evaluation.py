@@ -19,7 +19,7 @@ from viscera.evaluation import Evaluation, open_both
 from viscera.grid.equivalent import on_grid_of
 from viscera.io import read_volume
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
-from viscera.metrics.score import METRICS
+from viscera.metrics.scores import METRICS
 from viscera.report.boxplot import boxplot_png
 from viscera.report.examples import Example, Row, best_and_worst, cut_open, examples_png
 from viscera.report.summary import Scores

@@ -13,7 +13,7 @@ from viscera import __version__
 from viscera.cohort import Outcome, Rules
 from viscera.evaluation import Evaluation
 from viscera.metrics.paired import compare
-from viscera.metrics.score import METRICS
+from viscera.metrics.scores import METRICS
 from viscera.metrics.summary import summarise
 
 AVERAGE = "average"
