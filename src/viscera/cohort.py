@@ -18,15 +18,15 @@ from viscera import __version__
 from viscera.conventions import FLARE, Convention
 from viscera.errors import ResourceError, VisceraError
 from viscera.evaluation import Evaluation, evaluate, unpredicted
-from viscera.io import fingerprint, read_grid
+from viscera.io import fingerprint, read_grid, stored_bytes
 from viscera.io.atomic import write_text
 from viscera.metrics import Protocol
 from viscera.organs import Organ
 from viscera.resources import available_mb, require
 
-# Both maps as stored (two bytes, seldom more), both as our labels, their copies where a protocol
-# cuts them, and their surfaces; libraries and the rest come on top.
-_BYTES_A_VOXEL, _BASE_MB = 10, 150
+# A voxel of both maps as our labels, of one protocol's copy of either, of the map of surfaces, and
+# the surfaces themselves; the larger map as it is stored, libraries and the rest come on top.
+_BYTES_A_VOXEL, _BASE_MB = 5, 150
 
 
 @dataclass(frozen=True)
@@ -191,9 +191,11 @@ def _need_mb(pair: Pair) -> float:
     """Memory that judging this pair takes, from its header; a broken file is judged later."""
     try:
         shape, _ = read_grid(pair.truth)
+        paths = [path for path in (pair.truth, pair.prediction) if path]
+        bytes_a_voxel = _BYTES_A_VOXEL + max(stored_bytes(path) for path in paths)
     except VisceraError:
         return _BASE_MB
-    return math.prod(shape) * _BYTES_A_VOXEL / 1e6 + _BASE_MB
+    return math.prod(shape) * bytes_a_voxel / 1e6 + _BASE_MB
 
 
 def _file_of(memory: Path, pair: Pair) -> Path:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -132,6 +132,15 @@ def evaluate(
     return Evaluation(both.case, protocol, tuple(scores), both.findings)
 
 
+class _Source(NamedTuple):
+    """What is known of a label map beside its labels; its stored values are not kept."""
+
+    name: str
+    affine: Affine
+    zooms_mm: tuple[float, float, float]
+    findings: tuple[Finding, ...]
+
+
 @dataclass(frozen=True, eq=False)
 class Both:
     """A prediction and the truth on one grid, in our own labels.
@@ -166,10 +175,10 @@ def open_both(
         raise UsageError(" or ".join(PROTOCOLS), found=repr(protocol), remedy=remedy)
     lenient = protocol == "flare24"
     true, expected = _open(truth, truth_labels, limit_mb, lenient=lenient)
-    stored, found = _open(prediction, prediction_labels, limit_mb, lenient=lenient)
-    where = prediction if isinstance(prediction, str | Path) else stored.name
-    found, moved = _matched(found, stored, true, where=where, as_they_lie=lenient)
-    findings = (*true.findings, *stored.findings, *moved)
+    own, found = _open(prediction, prediction_labels, limit_mb, lenient=lenient)
+    where = prediction if isinstance(prediction, str | Path) else own.name
+    found, moved = _matched(found, own, expected.shape, true, where=where, as_they_lie=lenient)
+    findings = (*true.findings, *own.findings, *moved)
     return Both(true.name, found, expected, true.affine, true.zooms_mm, findings)
 
 
@@ -212,22 +221,28 @@ def scored_organs(
 
 def _open(
     source: Any, labels: Convention, limit_mb: float | None, *, lenient: bool
-) -> tuple[LabelMap, Labels]:
-    """A label map and its values as our own labels."""
+) -> tuple[_Source, Labels]:
+    """Where a label map comes from, and our own labels of it."""
     if isinstance(source, str | Path):
         opened, where = read_labels(source, limit_mb=limit_mb), Path(source)
     else:
         opened, where = LabelMap.of(source), None
     values = as_uint8(opened.values) if lenient else opened.values
-    return opened, labels.to_organs(values, where=where or opened.name, lenient=lenient)
+    found = labels.to_organs(values, where=where or opened.name, lenient=lenient)
+    return _Source(opened.name, opened.affine, opened.zooms_mm, opened.findings), found
 
 
 def _matched(
-    found: Labels, stored: LabelMap, true: LabelMap, *, where: object, as_they_lie: bool
+    found: Labels,
+    own: _Source,
+    shape: tuple[int, ...],
+    true: _Source,
+    *,
+    where: object,
+    as_they_lie: bool,
 ) -> tuple[Labels, list[Finding]]:
     """The predicted labels on the truth's grid, and what had to be done for it."""
-    shape = true.values.shape
-    turned = on_grid_of(found, stored.affine, shape=shape, target=true.affine)
+    turned = on_grid_of(found, own.affine, shape=shape, target=true.affine)
     if turned is found:
         return found, []
     if as_they_lie and found.shape == shape:
@@ -236,11 +251,11 @@ def _matched(
     if turned is None or as_they_lie:
         raise InputError(
             f"the truth's grid, {_grid(shape, true.affine)}",
-            found=_grid(found.shape, stored.affine),
+            found=_grid(found.shape, own.affine),
             remedy="write the prediction on the grid of its own scan",
             where=where,
         )
-    message = f"axes {stored.affine.axcodes} were brought into the truth's {true.affine.axcodes}"
+    message = f"axes {own.affine.axcodes} were brought into the truth's {true.affine.axcodes}"
     return np.asarray(turned, dtype=np.uint8), [Finding("info", "axes-reordered", message)]
 
 

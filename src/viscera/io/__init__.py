@@ -1,6 +1,13 @@
 """Files in and out. Everything else in viscera works on arrays and geometry."""
 
-from viscera.io.read import case_name, fingerprint, read_grid, read_labels, read_volume
+from viscera.io.read import (
+    case_name,
+    fingerprint,
+    read_grid,
+    read_labels,
+    read_volume,
+    stored_bytes,
+)
 from viscera.io.write import write_labels, write_masks, write_volume
 
 __all__ = [
@@ -9,6 +16,7 @@ __all__ = [
     "read_grid",
     "read_labels",
     "read_volume",
+    "stored_bytes",
     "write_labels",
     "write_masks",
     "write_volume",

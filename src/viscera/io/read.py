@@ -63,10 +63,25 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
     Raises:
         InputError: not a readable CT volume.
     """
-    with ByteReader(nifti_header_path(path)) as reader:
-        is_nifti = header_bytes(reader.read(4)) > 0
-    described = read_nifti_header(path) if is_nifti else read_volume(path)
+    described = read_nifti_header(path) if _is_nifti(path) else read_volume(path)
     return described.shape, described.affine
+
+
+def stored_bytes(path: Path) -> int:
+    """Bytes a voxel that `read_labels` takes for this file, at most 8.
+
+    Raises:
+        InputError: unreadable.
+    """
+    if not _is_nifti(path):
+        return 8
+    header = read_nifti_header(path)
+    return 8 if (header.slope, header.inter) != (1.0, 0.0) else header.dtype.itemsize
+
+
+def _is_nifti(path: Path) -> bool:
+    with ByteReader(nifti_header_path(path)) as reader:
+        return header_bytes(reader.read(4)) > 0
 
 
 def read_volume(

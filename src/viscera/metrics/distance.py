@@ -56,6 +56,8 @@ def find_distances(
     distances = np.full(len(cells), np.inf)
     left = np.arange(len(cells))
     for step, length_mm in zip(steps, lengths_mm, strict=True):
+        if not left.size:
+            break
         hit = present[cells + step] & bits != 0
         distances[left[hit]] = length_mm
         miss = ~hit
