@@ -196,6 +196,13 @@ def test_groups_times_and_another_run(folders):
     assert summary["groups"]["Asia"]["seconds"] == 3.0
     assert summary["comparison"]["with"] == "perfect"
     assert summary["comparison"]["scores"]["liver"]["dsc"]["mean"] < 0
+    same = run("evaluate", folders / "found", folders / "truth", "--against", folders / "out",
+               "--json", "-q")  # fmt: skip
+    for of in json.loads(same.stdout)["comparison"]["scores"].values():
+        assert {(one["mean"], one["p"]) for one in of.values() if one["n"]} == {(0.0, 1.0)}
+    with pytest.raises(InputError, match="by the protocol flare24, found standard"):
+        run("evaluate", folders / "found", folders / "truth", "--against", folders / "out",
+            "--protocol", "flare24")  # fmt: skip
     assert {r["group"] for r in rows_of(folders / "out" / "cases.csv")} == {"", "Asia", "Europe"}
     text = (folders / "out" / "table.md").read_text()
     assert "## Compared with perfect" in text

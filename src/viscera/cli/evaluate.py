@@ -96,7 +96,7 @@ def command(
         of_truth,
         parse_memory(limit) if limit else None,
     )
-    other = read_scores(options["against"]) if options["against"] else None
+    other = read_scores(options["against"], rules.protocol) if options["against"] else None
     folder = EvaluationFolder(output) if output else None
     if folder:
         folder.check(rules, overwrite=options["overwrite"])

@@ -12,7 +12,7 @@ from viscera.organs import Organ
 from viscera.report.panel import font
 
 _INK, _DIM, _GRID, _PAPER = (28, 30, 34), (112, 118, 126), (226, 229, 233), (255, 255, 255)
-_PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 120
+_PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 70
 _SHARPER = 2  # drawn larger by this and averaged down
 _DOT_PX = 2.5
 

@@ -19,6 +19,7 @@ from viscera.evaluation import Evaluation, open_both
 from viscera.grid.equivalent import on_grid_of
 from viscera.io import read_volume
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
+from viscera.metrics import Protocol
 from viscera.metrics.scores import METRICS
 from viscera.report.boxplot import boxplot_png
 from viscera.report.examples import Example, Row, best_and_worst, cut_open, examples_png
@@ -124,13 +125,19 @@ class EvaluationFolder:
         return problems
 
 
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path, protocol: Protocol) -> Scores:
     """The scores of another run, from its cases.csv or the folder that holds it.
 
+    Args:
+        path: either one.
+        protocol: that of this run; a folder tells whether it is the other one's.
+
     Raises:
-        InputError: no such file.
+        InputError: no such file, or another protocol.
     """
-    path = path / "cases.csv" if path.is_dir() else path
+    if path.is_dir():
+        _check_protocol(path / "summary.json", protocol)
+        path = path / "cases.csv"
     scores: dict[tuple[str, str], list[float]] = {}
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
@@ -150,6 +157,25 @@ def read_scores(path: Path) -> Scores:
     return scores
 
 
+def _check_protocol(summary: Path, protocol: Protocol) -> None:
+    try:
+        theirs = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise InputError(
+            "the folder of another 'viscera evaluate'",
+            found="none of its summary.json",
+            remedy="name its folder, or its cases.csv",
+            where=summary.parent,
+        ) from error
+    if theirs != protocol:
+        raise InputError(
+            f"an evaluation by the protocol {protocol}",
+            found=theirs,
+            remedy="evaluate both alike",
+            where=summary,
+        )
+
+
 def _long(done: Sequence[Evaluation], groups: Mapping[str, str] | None) -> str:
     """The long form; no value where a metric does not exist, inf where an organ was missed."""
     text = io.StringIO()
@@ -160,7 +186,7 @@ def _long(done: Sequence[Evaluation], groups: Mapping[str, str] | None) -> str:
         for score in evaluation.scores:
             for metric in (*METRICS, *_VOLUMES):
                 value = getattr(score, metric)
-                shown = "" if math.isnan(value) else round(value, 6)
+                shown = "" if math.isnan(value) else repr(value)  # exact: others compare with it
                 writer.writerow([evaluation.case, score.organ, metric, shown, *group])
     return text.getvalue()
 

@@ -146,7 +146,8 @@ def _number(value: float | None, metric: str, *, signed: bool = False) -> str:
     if value is None:
         return "-"
     _, factor, decimals = _SHOWN[metric]
-    return f"{value * factor:{'+' if signed else ''}.{decimals}f}"
+    shown = round(value * factor, decimals) or 0.0  # no -0.00
+    return f"{shown:{'+' if signed and shown else ''}.{decimals}f}"
 
 
 def _spread(of: dict[str, Any], metric: str, most: int) -> str:
