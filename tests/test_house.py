@@ -25,6 +25,7 @@ LAYERS = (
     {"measure"},
     {"api"},
     {"predictor", "evaluation"},
+    {"matching"},
     {"scoring", "checks", "memory"},
     {"grid", "engine", "postprocess", "metrics"},
     {"bundles"},

@@ -5,22 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
-from viscera.affine import Affine
 from viscera.conventions import FLARE, Convention
-from viscera.errors import InputError, UsageError
+from viscera.errors import UsageError
 from viscera.findings import Finding
-from viscera.grid.equivalent import on_grid_of
-from viscera.io import read_labels
 from viscera.io.conventions import open_convention
-from viscera.labelmap import LabelMap
+from viscera.matching import match, open_labels
 from viscera.metrics import PROTOCOLS, OrganScore, Protocol, score
-from viscera.metrics.flare import as_uint8
 from viscera.organs import Organ, select
-from viscera.volume import Labels
 
 
 @dataclass(frozen=True)
@@ -112,9 +107,12 @@ def evaluate(
         UsageError: no such protocol, convention or organ, or none to score.
         ResourceError: more memory would be needed than there is.
     """
+    if protocol not in PROTOCOLS:
+        remedy = "choose one of these"
+        raise UsageError(" or ".join(PROTOCOLS), found=repr(protocol), remedy=remedy)
     of_prediction, of_truth = open_convention(prediction_labels), open_convention(truth_labels)
     scored = scored_organs(organs, of_prediction, of_truth)
-    both = open_both(
+    own, true = match(
         prediction,
         truth,
         protocol=protocol,
@@ -123,63 +121,13 @@ def evaluate(
         limit_mb=limit_mb,
     )
     scores = score(
-        both.prediction,
-        both.truth,
-        spacing_mm=both.zooms_mm if protocol == "flare24" else both.affine.spacing_mm,
+        own.values,
+        true.values,
+        spacing_mm=true.zooms_mm if protocol == "flare24" else true.affine.spacing_mm,
         organs=scored,
         protocol=protocol,
     )
-    return Evaluation(both.case, protocol, tuple(scores), both.findings)
-
-
-class _Source(NamedTuple):
-    """What is known of a label map beside its labels; its stored values are not kept."""
-
-    name: str
-    affine: Affine
-    zooms_mm: tuple[float, float, float]
-    findings: tuple[Finding, ...]
-
-
-@dataclass(frozen=True, eq=False)
-class Both:
-    """A prediction and the truth on one grid, in our own labels.
-
-    Attributes:
-        case: the truth's name.
-        prediction, truth: [i, j, k] uint8, in the truth's order.
-        affine, zooms_mm: of the truth; see `LabelMap`.
-        findings: what reading and matching noticed.
-    """
-
-    case: str
-    prediction: Labels
-    truth: Labels
-    affine: Affine
-    zooms_mm: tuple[float, float, float]
-    findings: tuple[Finding, ...]
-
-
-def open_both(
-    prediction: Any,
-    truth: Any,
-    *,
-    protocol: Protocol = "standard",
-    prediction_labels: Convention = FLARE,
-    truth_labels: Convention = FLARE,
-    limit_mb: float | None = None,
-) -> Both:
-    """What `evaluate` compares; see there."""
-    if protocol not in PROTOCOLS:
-        remedy = "choose one of these"
-        raise UsageError(" or ".join(PROTOCOLS), found=repr(protocol), remedy=remedy)
-    lenient = protocol == "flare24"
-    true, expected = _open(truth, truth_labels, limit_mb, lenient=lenient)
-    own, found = _open(prediction, prediction_labels, limit_mb, lenient=lenient)
-    where = prediction if isinstance(prediction, str | Path) else own.name
-    found, moved = _matched(found, own, expected.shape, true, where=where, as_they_lie=lenient)
-    findings = (*true.findings, *own.findings, *moved)
-    return Both(true.name, found, expected, true.affine, true.zooms_mm, findings)
+    return Evaluation(true.name, protocol, tuple(scores), (*true.findings, *own.findings))
 
 
 def unpredicted(
@@ -192,11 +140,11 @@ def unpredicted(
     Raises:
         InputError: the truth is unreadable.
     """
-    true, expected = _open(truth, labels, None, lenient=False)
-    nothing = np.zeros_like(expected)
+    true = open_labels(truth, labels)
+    nothing = np.zeros_like(true.values)
     missed = [
         replace(found, dsc=0.0, nsd=0.0, hd95_mm=np.inf, assd_mm=np.inf)
-        for found in score(nothing, expected, spacing_mm=true.affine.spacing_mm, organs=organs)
+        for found in score(nothing, true.values, spacing_mm=true.affine.spacing_mm, organs=organs)
     ]
     finding = Finding("warning", "no-prediction", "there is no prediction: it counts as a failure")
     return Evaluation(case, "standard", tuple(missed), (finding,))
@@ -217,50 +165,3 @@ def scored_organs(
         found = f"none of {names} in {truth.name} and {prediction.name}"
         raise UsageError("an organ in both conventions", found=found, remedy="choose others")
     return scored
-
-
-def _open(
-    source: Any, labels: Convention, limit_mb: float | None, *, lenient: bool
-) -> tuple[_Source, Labels]:
-    """Where a label map comes from, and our own labels of it."""
-    if isinstance(source, str | Path):
-        opened, where = read_labels(source, limit_mb=limit_mb), Path(source)
-    else:
-        opened, where = LabelMap.of(source), None
-    values = as_uint8(opened.values) if lenient else opened.values
-    found = labels.to_organs(values, where=where or opened.name, lenient=lenient)
-    return _Source(opened.name, opened.affine, opened.zooms_mm, opened.findings), found
-
-
-def _matched(
-    found: Labels,
-    own: _Source,
-    shape: tuple[int, ...],
-    true: _Source,
-    *,
-    where: object,
-    as_they_lie: bool,
-) -> tuple[Labels, list[Finding]]:
-    """The predicted labels on the truth's grid, and what had to be done for it."""
-    turned = on_grid_of(found, own.affine, shape=shape, target=true.affine)
-    if turned is found:
-        return found, []
-    if as_they_lie and found.shape == shape:
-        message = "the prediction's affine is not the truth's; flare24 compares voxels as they lie"
-        return found, [Finding("warning", "grids-differ", message, "check its orientation")]
-    if turned is None or as_they_lie:
-        raise InputError(
-            f"the truth's grid, {_grid(shape, true.affine)}",
-            found=_grid(found.shape, own.affine),
-            remedy="write the prediction on the grid of its own scan",
-            where=where,
-        )
-    message = f"axes {own.affine.axcodes} were brought into the truth's {true.affine.axcodes}"
-    return np.asarray(turned, dtype=np.uint8), [Finding("info", "axes-reordered", message)]
-
-
-def _grid(shape: tuple[int, ...], affine: Affine) -> str:
-    size = " x ".join(map(str, shape))
-    spacing = " x ".join(f"{s:.4g}" for s in affine.spacing_mm)
-    origin = ", ".join(f"{o:.4g}" for o in affine.matrix[:3, 3])
-    return f"{size} voxels of {spacing} mm {affine.axcodes} from ({origin})"

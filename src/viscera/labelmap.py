@@ -26,7 +26,7 @@ class LabelMap:
         findings: what reading noticed.
     """
 
-    values: NDArray[np.generic]
+    values: NDArray[Any]
     affine: Affine
     name: str
     zooms_mm: tuple[float, float, float]

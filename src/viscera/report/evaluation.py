@@ -15,10 +15,11 @@ import numpy as np
 
 from viscera.cohort import Outcome, Pair, Rules
 from viscera.errors import InputError, OutputError, VisceraError
-from viscera.evaluation import Evaluation, open_both
+from viscera.evaluation import Evaluation
 from viscera.grid.equivalent import on_grid_of
 from viscera.io import read_volume
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
+from viscera.matching import match
 from viscera.metrics import Protocol
 from viscera.metrics.scores import METRICS
 from viscera.report.boxplot import boxplot_png
@@ -194,7 +195,7 @@ def _long(done: Sequence[Evaluation], groups: Mapping[str, str] | None) -> str:
 def _row(pair: Pair, rules: Rules, title: str) -> Row:
     """One case of the picture; only one slice of it stays in memory."""
     assert pair.image is not None
-    both = open_both(
+    found, true = match(
         pair.prediction,
         pair.truth,
         protocol=rules.protocol,
@@ -202,7 +203,7 @@ def _row(pair: Pair, rules: Rules, title: str) -> Row:
         truth_labels=rules.truth_labels,
     )
     volume = read_volume(pair.image)
-    hu = on_grid_of(volume.data, volume.affine, shape=both.truth.shape, target=both.affine)
+    hu = on_grid_of(volume.data, volume.affine, shape=true.values.shape, target=true.affine)
     if hu is None:
         raise InputError(
             "a CT on the truth's grid",
@@ -210,5 +211,5 @@ def _row(pair: Pair, rules: Rules, title: str) -> Row:
             remedy="the picture was made without it",
             where=pair.image,
         )
-    ct = replace(volume, data=np.asarray(hu), affine=both.affine, nifti_header=None)
-    return cut_open(Example(title, ct, both.truth, both.prediction))
+    ct = replace(volume, data=np.asarray(hu), affine=true.affine, nifti_header=None)
+    return cut_open(Example(title, ct, true.values, found.values))
