@@ -9,11 +9,11 @@ from viscera.errors import InputError
 from viscera.evaluation import Evaluation
 from viscera.metrics import OrganScore
 from viscera.metrics.paired import compare
-from viscera.metrics.summary import bootstrap, summarise
+from viscera.metrics.statistic import bootstrap, summarise
 from viscera.organs import ORGANS
 from viscera.report.examples import best_and_worst
-from viscera.report.summary import AVERAGE, summary_of
 from viscera.report.tables import markdown, tables
+from viscera.summary import AVERAGE, summary_of
 
 NAN, INF = float("nan"), float("inf")
 

@@ -82,8 +82,8 @@ def command(
     from viscera.evaluation import scored_organs
     from viscera.io.conventions import open_convention
     from viscera.report.evaluation import EvaluationFolder, read_scores
-    from viscera.report.summary import summary_of
     from viscera.report.tables import tables
+    from viscera.summary import summary_of
 
     limit = options["memory_limit"]
     of_prediction = open_convention(options["prediction_labels"])

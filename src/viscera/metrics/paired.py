@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.metrics.summary import bootstrap
+from viscera.metrics.statistic import bootstrap
 
 
 @dataclass(frozen=True)

@@ -24,8 +24,8 @@ from viscera.metrics import Protocol
 from viscera.metrics.scores import METRICS
 from viscera.report.boxplot import boxplot_png
 from viscera.report.examples import Example, Row, best_and_worst, cut_open, examples_png
-from viscera.report.summary import Scores
 from viscera.report.tables import tables
+from viscera.summary import Scores
 
 _COLUMNS = ("case", "organ", "metric", "value")
 _VOLUMES = ("truth_ml", "prediction_ml")

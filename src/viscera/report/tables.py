@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from viscera.organs import BY_NAME
-from viscera.report.summary import AVERAGE
+from viscera.summary import AVERAGE
 
 # Title, factor and decimals of each metric.
 _SHOWN = {
@@ -22,7 +22,7 @@ def tables(summary: dict[str, Any]) -> str:
     """All tables of a run.
 
     Args:
-        summary: of `viscera.report.summary.summary_of`.
+        summary: of `viscera.summary.summary_of`.
     """
     parts = [
         f"# Evaluation of {summary['cases']} cases, protocol {summary['protocol']}",

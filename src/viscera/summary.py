@@ -14,7 +14,7 @@ from viscera.cohort import Outcome, Rules
 from viscera.evaluation import Evaluation
 from viscera.metrics.paired import compare
 from viscera.metrics.scores import METRICS
-from viscera.metrics.summary import summarise
+from viscera.metrics.statistic import summarise
 
 AVERAGE = "average"
 # Case and organ to the metrics' values, in the order of METRICS.
