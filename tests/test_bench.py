@@ -10,7 +10,7 @@ import time
 import pytest
 
 from tests.test_cli import run
-from viscera.bench import Contestant
+from viscera.contestant import Contestant
 from viscera.errors import BatchError, OutputError, UsageError
 from viscera.io import write_volume
 from viscera.measure.process import Run, Sample, run_measured
@@ -105,8 +105,12 @@ def test_viscera_itself_is_measured(tmp_path, scans, nearest):
     run("bench", scans / "a_0000.nii.gz", "-o", tmp_path / "out", "-b", nearest)
     row = json.loads((tmp_path / "out" / "summary.json").read_text())["commands"]["viscera"]
     assert row["cases"]["a"]["peak_mb"] > 100
-    run("evaluate", tmp_path / "out" / "outputs" / "viscera", tmp_path / "out" / "outputs" /
-        "viscera", "--times", tmp_path / "out" / "runs.csv")  # fmt: skip
+    found = tmp_path / "out" / "outputs" / "viscera"
+    groups = tmp_path / "groups.csv"
+    groups.write_text("case,region\na,Asia\n")
+    result = run("evaluate", found, found, "--groups", groups, "--times",
+                 tmp_path / "out" / "runs.csv")  # fmt: skip
+    assert "seconds a case" in result.stderr
 
 
 def test_a_command_that_fails_is_named_and_tried_again(tmp_path, scans):

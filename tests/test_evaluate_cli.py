@@ -57,7 +57,8 @@ def test_two_folders_give_tables_and_pictures(folders):
     assert result.stdout == ""
     out = folders / "out"
     assert {p.name for p in out.iterdir()} == {
-        "boxplot.png", "cases", "cases.csv", "examples.png", "summary.json", "table.md",
+        "boxplot.png", "cases", "cases.csv", "evaluation.json", "examples.png", "summary.json",
+        "table.md",
     }  # fmt: skip
     rows = rows_of(out / "cases.csv")
     assert len(rows) == len(CASES) * 13 * 6
@@ -167,7 +168,7 @@ def test_other_rules_replace_nothing_unasked(folders):
     call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
     run(*call)
     kept = (folders / "out" / "summary.json").read_bytes()
-    with pytest.raises(OutputError, match="a summary of other rules"):
+    with pytest.raises(OutputError, match="a marker of other work"):
         run(*call, "--protocol", "flare24")
     assert (folders / "out" / "summary.json").read_bytes() == kept
     run(*call, "--protocol", "flare24", "--overwrite")
@@ -192,7 +193,7 @@ def test_groups_times_and_another_run(folders):
     run("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "--groups", groups,
         "--by", "region", "--times", times, "--against", folders / "perfect")  # fmt: skip
     summary = json.loads((folders / "out" / "summary.json").read_text())
-    assert list(summary["groups"]) == ["(no group)", "Asia", "Europe"]
+    assert list(summary["groups"]) == ["", "Asia", "Europe"]
     assert summary["groups"]["Asia"]["seconds"] == 3.0
     assert summary["comparison"]["with"] == "perfect"
     assert summary["comparison"]["scores"]["liver"]["dsc"]["mean"] < 0
@@ -215,7 +216,7 @@ def test_groups_times_and_another_run(folders):
         run(*first, "--against", groups)
     times.write_text("command,case,seconds\nx,a,1\ny,a,2\n")
     with pytest.raises(InputError, match="runs of one command, found x, y"):
-        run(*first, "--times", times)
+        run(*first, "--times", times, "--groups", groups, "--by", "sex")
 
 
 def test_a_list_of_pairs(folders):

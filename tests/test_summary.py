@@ -140,7 +140,7 @@ def test_the_summary_of_a_run():
     assert summary["scores"]["liver"]["dsc"]["mean"] == pytest.approx(0.6)
     assert summary["scores"][AVERAGE]["dsc"]["mean"] == pytest.approx(0.6)
     assert summary["scores"]["spleen"]["hd95_mm"]["n"] == 0
-    assert list(summary["groups"]) == ["(no group)", "Asia", "Europe"]
+    assert list(summary["groups"]) == ["", "Asia", "Europe"]
     assert summary["groups"]["Asia"]["cases"] == 2
     assert summary["groups"]["Asia"]["seconds"] == 3
     text = tables(summary)

@@ -4,59 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shlex
+import os
+import platform
+import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
-from viscera.errors import UsageError
+from viscera.contestant import Contestant
+from viscera.errors import VisceraError
 from viscera.io import fingerprint, read_grid
-from viscera.io.atomic import write_text
+from viscera.io.atomic import check_writable, write_text
 from viscera.measure.process import Run, Sample, run_measured
-
-_PLACES = ("{input}", "{output}")
-
-
-@dataclass(frozen=True)
-class Contestant:
-    """One command to measure.
-
-    Attributes:
-        name: stands in tables and file names.
-        words: program and arguments; ``{input}`` and ``{output}`` stand for the files.
-    """
-
-    name: str
-    words: tuple[str, ...]
-
-    @classmethod
-    def of(cls, command: str, name: str | None = None) -> Contestant:
-        """A command from one line, split as a shell does; no shell will run it.
-
-        Raises:
-            UsageError: it cannot be split, or lacks a placeholder.
-        """
-        try:
-            words = tuple(shlex.split(command))
-        except ValueError as error:
-            remedy = "mend the quotes"
-            raise UsageError("a command", found=f"{command!r} ({error})", remedy=remedy) from error
-        for place in _PLACES:
-            if not any(place in word for word in words):
-                raise UsageError(
-                    "{input} and {output} in the command",
-                    found=repr(command),
-                    remedy=f"put {place} where the file's path belongs",
-                )
-        return cls(name or Path(words[0]).stem, words)
-
-    def call(self, scan: Path, labels: Path) -> list[str]:
-        """The command for one scan."""
-        paths = dict(zip(_PLACES, (str(scan), str(labels)), strict=True))
-        words = list(self.words)
-        for place, path in paths.items():
-            words = [word.replace(place, path) for word in words]
-        return words
 
 
 @dataclass(frozen=True)
@@ -89,12 +49,13 @@ def measure_all(
     repeats: int = 1,
     timeout_s: float | None = None,
     tell: Callable[[int], None] | None = None,
-) -> list[Measured]:
+) -> tuple[list[Measured], dict[str, VisceraError]]:
     """Measure every command on every scan, in turn, so that all meet the same machine.
 
     Labels stay in ``folder/outputs/NAME/CASE.nii.gz``, what a command printed in
     ``folder/logs/NAME/CASE.REPEAT.txt``. A run that stands already, of the same command on the
-    same bytes, is not repeated; one that failed is.
+    same bytes by the same kind of machine, is not repeated; one that failed, or whose labels are
+    gone, is.
 
     Args:
         cases: scans by case.
@@ -104,55 +65,95 @@ def measure_all(
         timeout_s: a run is ended after this.
         tell: called with the number of runs done.
 
+    Returns:
+        The runs, scans with fewer slices first; and the scans that cannot be read.
+
     Raises:
-        InputError: a scan is unreadable.
         OutputError: the folder is not writable.
     """
     found: list[Measured] = []
-    sizes = {case: _size(scan) for case, scan in cases.items()}
+    sizes: dict[str, tuple[int, tuple[int, int, int]]] = {}
+    refused: dict[str, VisceraError] = {}
+    for case, scan in cases.items():
+        try:
+            sizes[case] = _size(scan)
+        except VisceraError as error:
+            refused[case] = error
     for case, (slices, shape) in sorted(sizes.items(), key=lambda item: item[1]):
-        scan = cases[case]
-        bytes_of = fingerprint(scan)
+        bytes_of = fingerprint(cases[case])
         for repeat in range(1, repeats + 1):
             for contestant in contestants:
-                mark = hashlib.sha256(repr([contestant.words, bytes_of]).encode()).hexdigest()
-                kept = folder / "runs" / contestant.name / f"{case}.{repeat}.json"
-                one = _recalled(kept, mark)
+                told = repr([contestant.mark(), bytes_of, machine()])
+                mark = hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()
+                place = _Place(folder, contestant.name, case, repeat)
+                one = _recalled(place, mark)
                 if one is None:
-                    run, problem = _measure(contestant, scan, folder, case, repeat, timeout_s)
+                    run, problem = _measure(contestant, cases[case], place, timeout_s)
                     one = Measured(contestant.name, case, repeat, shape, slices, run, problem)
                     content = {"made_by": mark, **asdict(one)}
-                    write_text(kept, json.dumps(content), overwrite=True)
+                    write_text(place.run, json.dumps(content), overwrite=True)
                 found.append(one)
                 if tell:
                     tell(len(found))
-    return found
+    return found, refused
+
+
+def machine() -> dict[str, Any]:
+    """What the figures are measured on."""
+    return {
+        "system": f"{platform.system()} {platform.machine()}",
+        "cpus": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+@dataclass(frozen=True)
+class _Place:
+    """Where the files of one run stand."""
+
+    folder: Path
+    command: str
+    case: str
+    repeat: int
+
+    @property
+    def labels(self) -> Path:
+        return self.folder / "outputs" / self.command / f"{self.case}.nii.gz"
+
+    @property
+    def log(self) -> Path:
+        return self.folder / "logs" / self.command / f"{self.case}.{self.repeat}.txt"
+
+    @property
+    def run(self) -> Path:
+        return self.folder / "runs" / self.command / f"{self.case}.{self.repeat}.json"
 
 
 def _measure(
-    contestant: Contestant,
-    scan: Path,
-    folder: Path,
-    case: str,
-    repeat: int,
-    timeout_s: float | None,
+    contestant: Contestant, scan: Path, place: _Place, timeout_s: float | None
 ) -> tuple[Run, str]:
-    """One run, and what keeps it from counting."""
-    labels = folder / "outputs" / contestant.name / f"{case}.nii.gz"
-    log = folder / "logs" / contestant.name / f"{case}.{repeat}.txt"
-    for path in (labels, log):
-        path.parent.mkdir(parents=True, exist_ok=True)
-    labels.unlink(missing_ok=True)  # that of an earlier repeat
-    call = contestant.call(scan.resolve(), labels.resolve())
-    try:
-        run = run_measured(call, log=log, timeout_s=timeout_s)
-    except OSError as error:
-        return Run(0.0, 0.0, 0.0, None, ()), f"cannot be started: {error.strerror or error}"
-    if run.exit_code is None:
-        return run, f"ended after {timeout_s:g} s"
-    if run.exit_code:
-        return run, f"exit code {run.exit_code}"
-    return run, "" if labels.is_file() and labels.stat().st_size else "no output was written"
+    """One run, and what keeps it from counting.
+
+    The command writes into a folder of its own, and only what counts takes its place among the
+    outputs, so that a run which fails neither leaves labels nor takes those of an earlier one.
+    """
+    for path in (place.labels, place.log):
+        check_writable(path)
+    with tempfile.TemporaryDirectory(prefix=".running-", dir=place.labels.parent) as own:
+        labels = Path(own) / place.labels.name
+        call = contestant.call(scan.resolve(), labels.resolve())
+        try:
+            run = run_measured(call, log=place.log, timeout_s=timeout_s)
+        except OSError as error:
+            return Run(0.0, 0.0, None, None, ()), f"cannot be started: {error.strerror or error}"
+        if run.exit_code is None:
+            return run, f"ended after {timeout_s:g} s"
+        if run.exit_code:
+            return run, f"exit code {run.exit_code}"
+        if not labels.is_file() or not labels.stat().st_size:
+            return run, "no output was written"
+        labels.replace(place.labels)
+    return run, ""
 
 
 def _size(scan: Path) -> tuple[int, tuple[int, int, int]]:
@@ -162,10 +163,12 @@ def _size(scan: Path) -> tuple[int, tuple[int, int, int]]:
     return shape[axis], shape
 
 
-def _recalled(kept: Path, mark: str) -> Measured | None:
+def _recalled(place: _Place, mark: str) -> Measured | None:
     """A run that an earlier call measured and that counts."""
+    if not place.labels.is_file():
+        return None
     try:
-        content = json.loads(kept.read_text(encoding="utf-8"))
+        content = json.loads(place.run.read_text(encoding="utf-8"))
         if content.pop("made_by") != mark or content["problem"]:
             return None
         run = content.pop("run")

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import multiprocessing
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from viscera import __version__
 from viscera.conventions import FLARE, Convention
 from viscera.errors import ResourceError, VisceraError
 from viscera.evaluation import Evaluation, evaluate, unpredicted
-from viscera.io import fingerprint, read_grid, stored_bytes
+from viscera.io import fingerprint, stored_size
 from viscera.io.atomic import write_text
 from viscera.metrics import Protocol
 from viscera.organs import Organ
@@ -72,13 +72,18 @@ class Rules:
             "truth_labels": self.truth_labels.name,
         }
 
-    def mark(self, pair: Pair) -> str:
-        """A checksum of all that decides a case's scores: both files' bytes and these rules."""
+    def mark(self, pair: Pair) -> str | None:
+        """A checksum of all that decides a case's scores: both files' bytes and these rules.
+
+        None where a file cannot be read.
+        """
         conventions = [
             [sorted(c.values.items()), sorted(c.others)]
             for c in (self.prediction_labels, self.truth_labels)
         ]
-        files = [fingerprint(path) if path else "" for path in (pair.prediction, pair.truth)]
+        files = [fingerprint(path) if path else None for path in (pair.prediction, pair.truth)]
+        if "" in files:
+            return None
         told = repr([__version__, self.as_dict(), conventions, files])
         return hashlib.sha256(told.encode()).hexdigest()
 
@@ -114,8 +119,10 @@ def evaluate_all(
     """
     outcomes: dict[str, Outcome] = {}
     todo = []
+    # Marked before they are read: a file that changes meanwhile must not pass as judged.
+    marks = {pair.case: rules.mark(pair) for pair in pairs} if memory else {}
     for pair in pairs:
-        known = _remembered(memory, pair, rules)
+        known = _remembered(memory, pair.case, marks.get(pair.case))
         if known is None:
             todo.append(pair)
         else:
@@ -124,8 +131,11 @@ def evaluate_all(
         tell(len(outcomes))
     for pair, outcome in _judged(todo, rules, jobs):
         outcomes[pair.case] = outcome
-        if memory is not None and isinstance(outcome, Evaluation):
-            _remember(memory, pair, rules, outcome)
+        mark = marks.get(pair.case)
+        if memory is not None and mark is not None and isinstance(outcome, Evaluation):
+            content = {"made_by": mark, **outcome.as_dict()}
+            text = json.dumps(content, indent=1, allow_nan=False)
+            write_text(memory / f"{pair.case}.json", text, overwrite=True)
         if tell:
             tell(len(outcomes))
     return {pair.case: outcomes[pair.case] for pair in pairs}
@@ -145,25 +155,46 @@ def _judged(pairs: Sequence[Pair], rules: Rules, jobs: int) -> Iterator[tuple[Pa
     pool = ProcessPoolExecutor(
         jobs, multiprocessing.get_context("spawn"), initializer=_ignore_interruption
     )
+    others = set(multiprocessing.active_children())
     try:
-        waiting = {
-            pool.submit(_judge, pair, rules, need_mb): pair
-            for pair, need_mb in zip(pairs, needs_mb, strict=True)
-        }
+        with _uninterrupted():
+            waiting = {
+                pool.submit(_judge, pair, rules, need_mb): pair
+                for pair, need_mb in zip(pairs, needs_mb, strict=True)
+            }
         for done in as_completed(waiting):
             yield waiting[done], done.result()
-    except BrokenProcessPool as error:
-        raise ResourceError(
-            f"{jobs} processes to finish",
-            found="one that was killed, most likely for want of memory",
-            remedy="run again with fewer --jobs; finished cases are kept",
-        ) from error
+    except BaseException as error:
+        # Nobody waits for what is still being judged.
+        for worker in set(multiprocessing.active_children()) - others:
+            worker.kill()
+        if isinstance(error, BrokenProcessPool):
+            raise ResourceError(
+                f"{jobs} processes to finish",
+                found="one that was killed, most likely for want of memory",
+                remedy="run again with fewer --jobs; finished cases are kept",
+            ) from error
+        raise
     finally:
         pool.shutdown(cancel_futures=True)
 
 
+@contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Processes that begin here inherit that Ctrl-C is ignored."""
+    try:
+        before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    except ValueError:  # not the main thread, which alone may say so
+        yield
+        return
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def _ignore_interruption() -> None:
-    """Leave Ctrl-C to the parent, which cancels what has not begun."""
+    """Leave Ctrl-C to the parent, which ends what has begun."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
@@ -188,34 +219,22 @@ def _judge(pair: Pair, rules: Rules, need_mb: float) -> Outcome:
 
 
 def _need_mb(pair: Pair) -> float:
-    """Memory that judging this pair takes, from its header; a broken file is judged later."""
+    """Memory that judging this pair takes, from its headers; a broken file is judged later."""
     try:
-        shape, _ = read_grid(pair.truth)
         paths = [path for path in (pair.truth, pair.prediction) if path]
-        bytes_a_voxel = _BYTES_A_VOXEL + max(stored_bytes(path) for path in paths)
+        sizes = [stored_size(path) for path in paths]
+        voxels, bytes_a_voxel = max(n for n, _ in sizes), max(size for _, size in sizes)
     except VisceraError:
         return _BASE_MB
-    return math.prod(shape) * bytes_a_voxel / 1e6 + _BASE_MB
+    return voxels * (_BYTES_A_VOXEL + bytes_a_voxel) / 1e6 + _BASE_MB
 
 
-def _file_of(memory: Path, pair: Pair) -> Path:
-    return memory / f"{pair.case}.json"
-
-
-def _remember(memory: Path, pair: Pair, rules: Rules, evaluation: Evaluation) -> None:
-    content = {"made_by": rules.mark(pair), **evaluation.as_dict()}
-    text = json.dumps(content, indent=1, allow_nan=False)
-    write_text(_file_of(memory, pair), text, overwrite=True)
-
-
-def _remembered(memory: Path | None, pair: Pair, rules: Rules) -> Evaluation | None:
+def _remembered(memory: Path | None, case: str, mark: str | None) -> Evaluation | None:
     """What an earlier run found for the same files by the same rules."""
-    if memory is None:
+    if memory is None or mark is None:
         return None
     try:
-        content = json.loads(_file_of(memory, pair).read_text(encoding="utf-8"))
-        if content.pop("made_by") != rules.mark(pair):
-            return None
-        return Evaluation.from_dict(content)
+        content = json.loads((memory / f"{case}.json").read_text(encoding="utf-8"))
+        return Evaluation.from_dict(content) if content["made_by"] == mark else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: judged again
         return None

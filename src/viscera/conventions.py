@@ -13,6 +13,7 @@ from viscera.organs import BY_NAME, ORGANS, Organ
 from viscera.volume import Labels
 
 _UNKNOWN = 255
+_ENOUGH = 100
 HIGHEST = 65535  # of the values that a label map may hold
 
 
@@ -51,7 +52,7 @@ class Convention:
         Raises:
             InputError: a value is not whole, or unknown; the message lists them.
         """
-        if self is FLARE and values.dtype == np.uint8 and values.max(initial=0) <= len(ORGANS):
+        if self == FLARE and values.dtype == np.uint8 and values.max(initial=0) <= len(ORGANS):
             return values.astype(np.uint8, copy=False)
         table = np.full(HIGHEST + 1, _UNKNOWN, dtype=np.uint8)
         table[[0, *self.others]] = 0
@@ -65,9 +66,12 @@ class Convention:
                 index = np.clip(plane, 0, HIGHEST).astype(np.uint16)
             found = table[index]
             wrong = (found == _UNKNOWN) | (index != plane)
-            unknown.update(np.unique(plane[wrong]).tolist())
             labels[..., k] = np.where(wrong, 0, found)
-        if unknown and not lenient:
+            if not lenient and wrong.any():
+                unknown.update(np.unique(plane[wrong]).tolist())
+                if len(unknown) > _ENOUGH:  # this is no label map at all
+                    break
+        if unknown:
             raise InputError(
                 f"labels of the convention {self.name}, {self._range()}",
                 found=_listed(sorted(unknown)),
@@ -83,16 +87,17 @@ class Convention:
 
 
 def _listed(values: list[float], most: int = 8) -> str:
+    values = list({str(value): value for value in values}.values())  # NaN is no NaN's equal
     shown = ", ".join(f"{value:g}" for value in values[:most])
     return shown if len(values) <= most else f"{shown} and {len(values) - most} more"
 
 
-def _in_order(name: str, organs: str, *, highest: int = 0) -> Convention:
+def _in_order(name: str, organs: str) -> Convention:
     """A convention that numbers its organs from 1; '-' is none of ours."""
     names = organs.split()
     values = {organ: (n,) for n, organ in enumerate(names, 1) if organ != "-"}
-    others = {n for n, organ in enumerate(names, 1) if organ == "-"}
-    return Convention(name, values, frozenset(others | set(range(len(names) + 1, highest + 1))))
+    others = (n for n, organ in enumerate(names, 1) if organ == "-")
+    return Convention(name, values, frozenset(others))
 
 
 FLARE = Convention("flare", {organ.name: (organ.id,) for organ in ORGANS})

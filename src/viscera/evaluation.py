@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from viscera.conventions import FLARE, Convention
-from viscera.errors import UsageError
+from viscera.errors import InputError, UsageError
 from viscera.findings import Finding
 from viscera.io.conventions import open_convention
+from viscera.labelmap import LabelMap
 from viscera.matching import match, open_labels
 from viscera.metrics import PROTOCOLS, OrganScore, Protocol, score
 from viscera.organs import Organ, select
@@ -123,11 +124,30 @@ def evaluate(
     scores = score(
         own.values,
         true.values,
-        spacing_mm=true.zooms_mm if protocol == "flare24" else true.affine.spacing_mm,
+        spacing_mm=_spacing_mm(true, protocol),
         organs=scored,
         protocol=protocol,
     )
     return Evaluation(true.name, protocol, tuple(scores), (*true.findings, *own.findings))
+
+
+def _spacing_mm(true: LabelMap, protocol: Protocol) -> tuple[float, float, float]:
+    """What distances are measured with.
+
+    FLARE's script takes the header's own numbers. Anywhere else six digits count: what a header
+    loses by rounding must not push two voxels of 1.5 mm beyond a tolerance of 3 mm.
+    """
+    if protocol != "flare24":
+        i, j, k = (float(f"{spacing:.6g}") for spacing in true.affine.spacing_mm)
+        return i, j, k
+    if not (np.isfinite(true.zooms_mm).all() and min(true.zooms_mm) > 0):
+        raise InputError(
+            "a spacing above 0 in the header's pixdim, which flare24 goes by",
+            found=" x ".join(f"{zoom:g}" for zoom in true.zooms_mm),
+            remedy="mend the header, or evaluate by the protocol standard",
+            where=true.name,
+        )
+    return true.zooms_mm
 
 
 def unpredicted(

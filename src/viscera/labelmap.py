@@ -46,10 +46,10 @@ class LabelMap:
             return source
         if hasattr(source, "labels") and hasattr(source, "volume"):
             source, affine, name = source.labels, source.affine, source.volume.name
-        zooms = None
+        zooms: tuple[float, ...] | None = None
         if hasattr(source, "dataobj") and hasattr(source, "affine"):
-            x, y, z = (float(zoom) for zoom in source.header.get_zooms()[:3])
-            source, affine, zooms = source.dataobj, source.affine, (x, y, z)
+            zooms = tuple(float(zoom) for zoom in source.header.get_zooms()[:3])
+            source, affine = source.dataobj, source.affine
         values = np.asarray(source)
         if affine is None or values.ndim != 3 or values.dtype.kind not in "biuf":
             raise InputError(
@@ -59,4 +59,5 @@ class LabelMap:
                 where=name,
             )
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
-        return cls(values, matrix, name, zooms or matrix.spacing_mm)
+        x, y, z = zooms or matrix.spacing_mm
+        return cls(values, matrix, name, (x, y, z))

@@ -64,7 +64,8 @@ def open_labels(
         opened, where = read_labels(source, limit_mb=limit_mb), str(source)
     else:
         opened, where = LabelMap.of(source), ""
-    values = as_uint8(opened.values) if lenient else opened.values
+    # The script knows its own ids only; what a mapping names may lie above 255.
+    values = as_uint8(opened.values) if lenient and labels == FLARE else opened.values
     found = labels.to_organs(values, where=where or opened.name, lenient=lenient)
     return replace(opened, values=found)
 

@@ -69,12 +69,12 @@ def summary_of(
         names = sorted({groups.get(case, "") for case in done})
         members = {name: [c for c in done if groups.get(c, "") == name] for name in names}
         summary["groups"] = {
-            name or "(no group)": {"cases": len(of), "scores": _statistics(own, of, organs)}
+            name: {"cases": len(of), "scores": _statistics(own, of, organs)}
             for name, of in members.items()
         }
         for name, of in members.items():
             if timed := [seconds[case] for case in of if seconds and case in seconds]:
-                summary["groups"][name or "(no group)"]["seconds"] = statistics.fmean(timed)
+                summary["groups"][name]["seconds"] = statistics.fmean(timed)
     if other is not None:
         shared = [case for case in done if any((case, organ) in other for organ in organs)]
         summary["comparison"] = {

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import sys
 from collections import Counter
 from pathlib import Path
@@ -11,16 +10,20 @@ from typing import TYPE_CHECKING
 
 import click
 
+from viscera import __version__
 from viscera.cli.cases import by_case, volume_files
 from viscera.cli.failures import Failures
 from viscera.cli.progress import cases_bar
-from viscera.errors import BatchError, UsageError
+from viscera.errors import BatchError, UsageError, VisceraError
 
 if TYPE_CHECKING:
-    from viscera.bench import Contestant, Measured
+    from viscera.bench import Measured
+    from viscera.contestant import Contestant
 
 _PATH = click.Path(path_type=Path)
-_FILES = ("runs.csv", "curves.csv", "table.md")
+_FILES = ("runs.csv", "curves.csv", "table.md", "summary.json")
+_LONGEST = 100
+_FOLDERS = ("runs", "outputs", "logs")
 
 
 @click.command()
@@ -76,8 +79,10 @@ def command(
     if len(names) > len(commands):
         remedy = "leave one out"
         raise UsageError("a --command for each --name", found="more names", remedy=remedy)
-    from viscera.bench import Contestant, measure_all
-    from viscera.io.atomic import check_absent, check_writable, write_text
+    from viscera.bench import measure_all
+    from viscera.contestant import Contestant
+    from viscera.io.atomic import write_text
+    from viscera.io.claim import claim
     from viscera.report.bench import bench_summary, bench_tables, curves_csv, runs_csv
 
     contestants = [] if only_commands else [_ourselves(bundle, options)]
@@ -85,37 +90,33 @@ def command(
         contestants.append(Contestant.of(line, names[place] if place < len(names) else None))
     _check_names(contestants)
     cases = by_case([file for entry in inputs for file in volume_files(entry)])
-    check_writable(output / "summary.json")
-    if not (output / "runs").is_dir():  # no benchmark of ours
-        for name in (*_FILES, "summary.json"):
-            check_absent(output / name, overwrite=False)
+    claim(output / "bench.json", {"made_by": "viscera bench"}, (*_FILES, *_FOLDERS))
     failures = Failures(output / "failures.csv")
     with cases_bar(len(cases) * len(contestants) * repeats, quiet=quiet) as tell:
-        runs = measure_all(
+        runs, refused = measure_all(
             cases, contestants, output, repeats=repeats, timeout_s=timeout, tell=tell
         )
     summary = bench_summary(runs, contestants)
-    texts = (runs_csv(runs), curves_csv(runs), bench_tables(summary))
+    table, as_text = bench_tables(summary), json.dumps(summary, indent=2, ensure_ascii=False)
+    texts = (runs_csv(runs), curves_csv(runs), table, as_text)
     for name, text in zip(_FILES, texts, strict=True):
         write_text(output / name, text, overwrite=True)
-    as_text = json.dumps(summary, indent=2, ensure_ascii=False)
-    write_text(output / "summary.json", as_text, overwrite=True)
     if not quiet:
-        click.echo(texts[-1], err=True)
+        click.echo(table, err=True)
     if as_json:
         click.echo(as_text)
-    _conclude(runs, failures)
+    _conclude(runs, refused, failures)
 
 
 def _ourselves(bundle: str, options: str) -> Contestant:
     """`viscera segment` by this very interpreter."""
-    from viscera.bench import Contestant
     from viscera.bundles import read_bundle
+    from viscera.contestant import Contestant, split
 
-    read_bundle(bundle)  # refuse a wrong one now, not once a scan
+    version = f"{__version__} {read_bundle(bundle).model.sha256}"  # and refuse a wrong one now
     place = Path(bundle).resolve() if Path(bundle).is_dir() else bundle
     call = [sys.executable, "-m", "viscera", "segment", "{input}", "-o", "{output}"]
-    return Contestant("viscera", (*call, "-b", str(place), "-q", *shlex.split(options)))
+    return Contestant("viscera", (*call, "-b", str(place), "-q", *split(options)), version)
 
 
 def _check_names(contestants: list[Contestant]) -> None:
@@ -129,15 +130,19 @@ def _check_names(contestants: list[Contestant]) -> None:
         raise UsageError("a command to measure", found="none", remedy=remedy)
     counts = Counter(contestant.name for contestant in contestants)
     for name, count in counts.items():
-        if count > 1 or not name.strip(".") or set(name) & set('/\\:*?"<>|'):
+        odd = not name.strip(".") or len(name) > _LONGEST or set(name) & set('/\\:*?"<>|')
+        if count > 1 or odd:
             remedy = "give each --command a --name"
             expected = "a plain name of its own for each command"
             raise UsageError(expected, found=repr(name), remedy=remedy)
 
 
-def _conclude(found: list[Measured], failures: Failures) -> None:
-    """Name the runs that do not count, and end in the code for it."""
-    for one in found:
+def _conclude(runs: list[Measured], refused: dict[str, VisceraError], failures: Failures) -> None:
+    """Name the scans and runs that do not count, and end in the code for it."""
+    for case, unreadable in refused.items():
+        click.echo(f"viscera: {unreadable}", err=True)
+        failures.note(case, unreadable)
+    for one in runs:
         if one.problem:
             label = f"{one.command}, {one.case}, run {one.repeat}"
             error = BatchError(
@@ -148,4 +153,4 @@ def _conclude(found: list[Measured], failures: Failures) -> None:
             )
             click.echo(f"viscera: {error}", err=True)
             failures.note(label, error)
-    failures.conclude(len(found))
+    failures.conclude(len(runs) + len(refused))

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.errors import NothingToSegmentError, UsageError
-from viscera.io.read import SUFFIXES, case_name
+from viscera.io.read import SUFFIXES, case_name, stands
 
 
 @dataclass(frozen=True)
@@ -81,10 +81,7 @@ def by_case(files: Sequence[Path]) -> dict[str, Path]:
 
 def is_dir(path: Path) -> bool:
     """Whether this is a folder; a name that no file system holds is none."""
-    try:
-        return path.is_dir()
-    except OSError:
-        return False
+    return stands(path) and path.is_dir()
 
 
 def volume_files(entry: Path) -> list[Path]:

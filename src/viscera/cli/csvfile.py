@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import math
 import statistics
 from collections.abc import Sequence
 from pathlib import Path
@@ -22,16 +23,16 @@ def read_csv(path: Path, *, needs: Sequence[str] = ()) -> list[dict[str, str]]:
     """
     try:
         lines = path.read_text(encoding="utf-8-sig").splitlines()
-    except (OSError, ValueError) as error:
-        found = getattr(error, "strerror", None) or "bytes that are not UTF-8"
+        header = lines[0] if lines else ""
+        delimiter = max(",;\t", key=header.count)
+        names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
+        rows = [
+            {name: (row.get(name) or "").strip() for name in names}
+            for row in csv.DictReader(lines[1:], fieldnames=names, delimiter=delimiter)
+        ]
+    except (OSError, ValueError, csv.Error) as error:
+        found = getattr(error, "strerror", None) or str(error)
         raise InputError("a CSV file", found=found, remedy="check the path", where=path) from error
-    header = lines[0] if lines else ""
-    delimiter = max(",;\t", key=header.count)
-    rows = [
-        {str(key).strip(): (value or "").strip() for key, value in row.items() if key is not None}
-        for row in csv.DictReader(lines, delimiter=delimiter)
-    ]
-    names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]
     if lacking := [name for name in needs if name not in names]:
         raise InputError(
             f"a column {lacking[0]!r} in the CSV's first line",
@@ -63,7 +64,7 @@ def read_groups(path: Path, column: str | None) -> dict[str, str]:
                 where=path,
             )
         column = others[0]
-    return {row["case"]: row[column] for row in rows}
+    return {row["case"].removesuffix("_0000"): row[column] for row in rows}
 
 
 def read_seconds(path: Path) -> dict[str, float]:
@@ -88,8 +89,11 @@ def read_seconds(path: Path) -> dict[str, float]:
         )
     for row in rows:
         try:
-            seconds.setdefault(row["case"], []).append(float(row["seconds"]))
-        except ValueError as error:
+            value = float(row["seconds"])
+        except ValueError:
+            value = math.nan
+        if not 0 <= value < 1e9:
             found = repr(row["seconds"])
-            raise InputError("seconds", found=found, remedy="mend it", where=path) from error
+            raise InputError("seconds", found=found, remedy="mend the file", where=path)
+        seconds.setdefault(row["case"], []).append(value)
     return {case: statistics.fmean(runs) for case, runs in seconds.items()}

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,9 +13,18 @@ from viscera.cli.csvfile import read_groups, read_seconds
 from viscera.cli.failures import Failures
 from viscera.cli.pairs import PairPlan, plan_pairs
 from viscera.cli.progress import cases_bar
-from viscera.errors import BatchError, UsageError, VisceraError
+from viscera.errors import (
+    BatchError,
+    InputError,
+    NothingToSegmentError,
+    UsageError,
+    VisceraError,
+)
 from viscera.organs import select
 from viscera.resources import parse_memory, thread_count
+
+if TYPE_CHECKING:
+    from viscera.cohort import Pair
 
 _PATH = click.Path(path_type=Path)
 _CONVENTION = "flare, totalsegmentator, amos, btcv, or a mapping file."
@@ -74,6 +84,12 @@ def command(
     if output is not None and (output.exists() and not output.is_dir()):
         remedy = "choose another -o"
         raise UsageError("a folder for -o", found="a file", remedy=remedy, where=output)
+    for option, needs in (("by", "groups"), ("times", "groups")):
+        if options[option] and not options[needs]:
+            found = f"--{option} without it"
+            raise UsageError(f"--{needs}", found=found, remedy="pass both or none")
+    if options["images"] and output is None:
+        raise UsageError("-o", found="--images without it", remedy="pass both or none")
     groups = read_groups(options["groups"], options["by"]) if options["groups"] else None
     seconds = read_seconds(options["times"]) if options["times"] else None
     plan = plan_pairs(prediction, truth, options["listed"], options["images"])
@@ -81,7 +97,8 @@ def command(
     from viscera.cohort import Rules, evaluate_all
     from viscera.evaluation import scored_organs
     from viscera.io.conventions import open_convention
-    from viscera.report.evaluation import EvaluationFolder, read_scores
+    from viscera.report.cases import read_scores
+    from viscera.report.evaluation import EvaluationFolder
     from viscera.report.tables import tables
     from viscera.summary import summary_of
 
@@ -99,11 +116,12 @@ def command(
     other = read_scores(options["against"], rules.protocol) if options["against"] else None
     folder = EvaluationFolder(output) if output else None
     if folder:
-        folder.check(rules, overwrite=options["overwrite"])
+        folder.claim(rules, overwrite=options["overwrite"])
     failures = Failures(output / "failures.csv") if output else None
     pairs = plan.pairs
     if rules.protocol == "flare24":  # the script walks the predictions
         pairs = tuple(pair for pair in pairs if pair.prediction is not None)
+    _check_in_common(pairs, groups, other)
     with cases_bar(len(pairs), quiet=quiet) as tell:
         outcomes = evaluate_all(
             pairs,
@@ -127,14 +145,36 @@ def command(
         summary["comparison"]["with"] = options["against"].name
     if folder:
         folder.write(summary, outcomes, groups, rules)
-        if any(pair.image for pair in pairs):
-            for problem in folder.write_examples(pairs, outcomes, rules):
-                click.echo(f"viscera: {problem}", err=True)
+        for problem in folder.write_examples(pairs, outcomes, rules):
+            click.echo(f"viscera: {problem}", err=True)
     if not quiet:
         _tell_people(plan, outcomes, tables(summary), output)
     if as_json:
         click.echo(json.dumps(summary, indent=2, ensure_ascii=False))
     _conclude(outcomes, failures)
+
+
+def _check_in_common(pairs: Sequence[Pair], groups: Any, other: Any) -> None:
+    """Something must be left to judge, to group and to compare with.
+
+    Raises:
+        NothingToSegmentError: no case is left.
+        InputError: groups or another run know none of the cases.
+    """
+    if not pairs:
+        raise NothingToSegmentError(
+            "predictions of the truth's cases",
+            found="none with the same name",
+            remedy="name the files alike, or pass --pairs",
+        )
+    cases = {pair.case for pair in pairs}
+    if groups is not None and not cases & set(groups):
+        found = ", ".join(list(groups)[:3]) or "none"
+        remedy = f"name them as the files are, such as {min(cases)}"
+        raise InputError("the cases' names in --groups", found=found, remedy=remedy)
+    if other is not None and not cases & {case for case, _ in other}:
+        found = ", ".join(list(dict.fromkeys(case for case, _ in other))[:3]) or "none"
+        raise InputError("some of these cases in --against", found=found, remedy="choose another")
 
 
 def _tell_people(plan: PairPlan, outcomes: Any, text: str, output: Path | None) -> None:

@@ -10,6 +10,7 @@ from viscera.errors import BatchError, OutputError, VisceraError
 from viscera.io.atomic import write_text
 
 _COLUMNS = ("file", "exit_code", "expected", "found", "remedy")
+_HEADER = ",".join(_COLUMNS).encode()
 
 
 class Failures:
@@ -23,7 +24,7 @@ class Failures:
         """
         self.path = path
         self._rows: list[tuple[str, int, str, str, str]] = []
-        if path.exists() and not path.read_bytes().startswith(",".join(_COLUMNS).encode()):
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(_HEADER)):
             raise OutputError(
                 "a place for the list of failures",
                 found="a file that viscera did not write",

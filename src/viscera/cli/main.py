@@ -65,7 +65,8 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     def interrupt(number: int, _frame: object) -> None:
         received.append(number)
-        raise _Interrupted
+        if len(received) == 1:  # a second one must not stop the clean-up
+            raise _Interrupted
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)

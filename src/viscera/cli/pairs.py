@@ -9,7 +9,7 @@ from viscera.cli.cases import by_case, is_dir, volume_files
 from viscera.cli.csvfile import read_csv
 from viscera.cohort import Pair
 from viscera.errors import InputError, UsageError
-from viscera.io.read import case_name
+from viscera.io.read import case_name, stands
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,9 @@ def plan_pairs(
         InputError: a list that lacks a column or names what is not there.
     """
     if listed is not None:
-        if prediction is not None:
-            found = f"{prediction} beside --pairs"
+        beside = prediction or images
+        if beside is not None:
+            found = f"{beside} beside --pairs"
             raise UsageError("either two paths or --pairs", found=found, remedy="leave one out")
         return PairPlan(tuple(_listed(listed)))
     if prediction is None or truth is None:
@@ -56,6 +57,11 @@ def plan_pairs(
     if is_dir(prediction) != is_dir(truth):
         remedy = "name two files or two folders"
         raise UsageError("two files or two folders", found="one of each", remedy=remedy)
+    if images is not None and not stands(images):
+        remedy = "check the path"
+        raise UsageError(
+            "a folder of CTs for --images", found="nothing", remedy=remedy, where=images
+        )
     cts = {} if images is None else by_case(volume_files(images))
     if not is_dir(truth):
         name = case_name(truth)
@@ -86,6 +92,8 @@ def _listed(path: Path) -> list[Pair]:
             for key in ("truth", "prediction", "image")
         )
         assert truth is not None
-        there = prediction if prediction and prediction.exists() else None
+        there = prediction if prediction and stands(prediction) else None
         pairs[case] = Pair(case, truth, there, image)
+    if not pairs:
+        raise InputError("at least one pair", found="none", remedy="add rows", where=path)
     return list(pairs.values())

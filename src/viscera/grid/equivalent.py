@@ -32,10 +32,10 @@ def on_grid_of(
     Returns:
         A view; the array itself where the grids are stored alike.
     """
+    if values.shape == tuple(shape) and _apart_mm(affine.matrix, target, shape) <= _most_mm(target):
+        return values  # at 45 degrees a hair decides which axis is nearest: ask for no order
     orientation = Orientation.fit(affine, target.axcodes)
     turned = orientation.view(values).T
-    if orientation.axes == (0, 1, 2) and not any(orientation.flips):
-        turned = values
     if turned.shape != tuple(shape):
         return None
     # The matrix from the target's indices to the values' own, by the same permutation and flips.
@@ -44,7 +44,16 @@ def on_grid_of(
     for axis, (own, flip) in enumerate(zip(orientation.axes, orientation.flips, strict=True)):
         matrix[own, axis] = -1 if flip else 1
         matrix[own, 3] = values.shape[own] - 1 if flip else 0
+    apart_mm = _apart_mm(affine.matrix @ matrix, target, shape)
+    return turned if apart_mm <= _most_mm(target) else None
+
+
+def _apart_mm(matrix: NDArray[np.float64], target: Affine, shape: tuple[int, ...]) -> float:
+    """How far the corners of two grids of this shape lie apart at most."""
     corners = np.array([[*c, 1.0] for c in product(*((0, n - 1) for n in shape))]).T
-    off_mm = (affine.matrix @ matrix - target.matrix) @ corners
-    largest_mm = float(np.sqrt((off_mm[:3] ** 2).sum(axis=0)).max())
-    return turned if largest_mm <= _MOST_OFF_VOXELS * min(target.spacing_mm) else None
+    off_mm = (matrix - target.matrix) @ corners
+    return float(np.sqrt((off_mm[:3] ** 2).sum(axis=0)).max())
+
+
+def _most_mm(target: Affine) -> float:
+    return _MOST_OFF_VOXELS * min(target.spacing_mm)

@@ -6,7 +6,7 @@ from viscera.io.read import (
     read_grid,
     read_labels,
     read_volume,
-    stored_bytes,
+    stored_size,
 )
 from viscera.io.write import write_labels, write_masks, write_volume
 
@@ -16,7 +16,7 @@ __all__ = [
     "read_grid",
     "read_labels",
     "read_volume",
-    "stored_bytes",
+    "stored_size",
     "write_labels",
     "write_masks",
     "write_volume",

@@ -78,7 +78,8 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         OutputError: see `atomic_write`.
     """
     with atomic_write(path, overwrite=overwrite) as file:
-        file.write(text.encode("utf-8"))
+        # Names of files need not be UTF-8; Python keeps their bytes as surrogates.
+        file.write(text.encode("utf-8", "surrogateescape"))
 
 
 def _refuse(path: Path, found: str) -> OutputError:

@@ -19,6 +19,7 @@ from typing import Any
 
 from viscera.conventions import BUILT_IN, HIGHEST, Convention
 from viscera.errors import InputError, UsageError
+from viscera.io.read import stands
 from viscera.organs import select
 
 # Names that data sets use for our organs, beside ours.
@@ -43,7 +44,7 @@ def open_convention(name_or_file: str | Path | Convention) -> Convention:
     if str(name_or_file).lower() in BUILT_IN:
         return BUILT_IN[str(name_or_file).lower()]
     path = Path(name_or_file)
-    if not path.is_file():
+    if not stands(path):
         names = ", ".join(BUILT_IN)
         found = repr(str(name_or_file))
         remedy = "name one of these, or a mapping file"
@@ -52,17 +53,16 @@ def open_convention(name_or_file: str | Path | Convention) -> Convention:
         text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
         content = json.loads(text) if is_json else tomllib.loads(text)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise _refuse("TOML or JSON", str(error), path) from error
     return _from_table(content, path, named_by_us=not is_json)
 
 
 def _from_table(content: Any, path: Path, *, named_by_us: bool) -> Convention:
     """The mapping of a file; names that are none of ours are an error in our own format only."""
-    known = ("labels", "other") if named_by_us else tuple(content) if content else ()
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
         raise _refuse("a table 'labels' of organ names and values", "none", path)
-    if extra := set(content) - set(known):
+    if named_by_us and (extra := set(content) - {"labels", "other"}):
         raise _refuse("the keys 'labels' and 'other' only", repr(min(extra)), path)
     values: dict[str, tuple[int, ...]] = {}
     others = set(_whole(content.get("other", []), "other", path)) if named_by_us else set()

@@ -150,7 +150,7 @@ def _open_regular(path: Path) -> BinaryIO:
     """
 
     def refuse(found: str) -> InputError:
-        remedy = "give the path of an existing CT file"
+        remedy = "give the path of an existing file"
         return InputError("a readable file", found=found, remedy=remedy, where=path)
 
     try:

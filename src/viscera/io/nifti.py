@@ -124,7 +124,9 @@ def _read_values(
         raise InputError(
             "one volume",
             found=f"a series of {header.volumes}",
-            remedy=f"choose one with --volume 0 ... {header.volumes - 1}",
+            remedy="extract one"
+            if room.labels
+            else f"choose one with --volume 0 ... {header.volumes - 1}",
             where=reader.path,
         )
     if index is not None and not 0 <= index < header.volumes:

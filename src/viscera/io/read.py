@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 from pathlib import Path
 
 import numpy as np
@@ -40,6 +41,14 @@ def case_name(path: Path) -> str:
     return name.removesuffix("_0000") or path.name
 
 
+def stands(path: Path) -> bool:
+    """Whether there is something of this name; not where no file system holds such a name."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
 def fingerprint(path: Path) -> str:
     """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable."""
     digest = hashlib.sha256()
@@ -67,16 +76,19 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
     return described.shape, described.affine
 
 
-def stored_bytes(path: Path) -> int:
-    """Bytes a voxel that `read_labels` takes for this file, at most 8.
+def stored_size(path: Path) -> tuple[int, int]:
+    """Voxels of a label map, and bytes that `read_labels` takes for each, from its header.
+
+    Other formats than NIfTI do not tell without being read: 0 voxels.
 
     Raises:
         InputError: unreadable.
     """
     if not _is_nifti(path):
-        return 8
+        return 0, 8
     header = read_nifti_header(path)
-    return 8 if (header.slope, header.inter) != (1.0, 0.0) else header.dtype.itemsize
+    scaled = (header.slope, header.inter) != (1.0, 0.0)
+    return math.prod(header.shape), 8 if scaled else header.dtype.itemsize
 
 
 def _is_nifti(path: Path) -> bool:

@@ -40,14 +40,14 @@ class Run:
     Attributes:
         seconds: wall clock, start to end.
         cpu_s: CPU time of the process and all its children.
-        peak_mb: highest resident memory.
+        peak_mb: highest resident memory; None for a process too short to be seen.
         exit_code: negative for a signal; None where it ran out of time and was ended.
         samples: one each 0.1 s.
     """
 
     seconds: float
     cpu_s: float
-    peak_mb: float
+    peak_mb: float | None
     exit_code: int | None
     samples: tuple[Sample, ...]
 
@@ -110,14 +110,15 @@ def run_measured(command: Sequence[str], *, log: Path, timeout_s: float | None =
     code, cpu_s, peak_mb = ended
     run = _run_of(samples, seconds, code)
     # The kernel's own account is complete; samples miss what happens between them.
-    return replace(run, cpu_s=max(run.cpu_s, cpu_s), peak_mb=max(run.peak_mb, peak_mb))
+    highest_mb = max(run.peak_mb or 0.0, peak_mb) or None
+    return replace(run, cpu_s=max(run.cpu_s, cpu_s), peak_mb=highest_mb)
 
 
 def _run_of(samples: list[Sample], seconds: float, code: int | None) -> Run:
     return Run(
         seconds,
         max((s.cpu_s for s in samples), default=0.0),
-        max((s.memory_mb for s in samples), default=0.0),
+        max((s.memory_mb for s in samples), default=0.0) or None,
         code,
         tuple(samples),
     )

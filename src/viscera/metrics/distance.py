@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from viscera.metrics.surface import GAP, Surface
 
 _MOST_STEPS = 256
+_QUESTIONS = 1 << 18  # asked of a tree at a time, for memory
 
 
 def find_distances(
@@ -93,9 +94,13 @@ def _ask_tree(
 ) -> NDArray[np.float64]:
     from scipy.spatial import cKDTree
 
-    here, there = surface.indices(at), other.indices()
+    there = other.indices()
     # Neither balanced nor compact: built in half the time, asked as fast.
     tree = cKDTree(there * spacing_mm, leafsize=32, balanced_tree=False, compact_nodes=False)
-    _, nearest = tree.query(here * spacing_mm)
-    found: NDArray[np.float64] = np.sqrt((((here - there[nearest]) * spacing_mm) ** 2).sum(axis=1))
+    found = np.empty(len(at))
+    for start in range(0, len(at), _QUESTIONS):
+        part = slice(start, start + _QUESTIONS)
+        here = surface.indices(at[part])
+        _, nearest = tree.query(here * spacing_mm)
+        found[part] = np.sqrt((((here - there[nearest]) * spacing_mm) ** 2).sum(axis=1))
     return found

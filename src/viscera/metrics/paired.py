@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, replace
+from statistics import fmean
 from typing import Any
 
 import numpy as np
@@ -31,12 +33,14 @@ class Difference:
     p_holm: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+        """JSON-ready; what overflowed has no value."""
+        return {k: v if v is None or math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
 def compare(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[Difference]:
-    """Differences of each organ, and last of the cases' means over organs.
+    """Differences of each organ, and last of their average, the mean over organs of these.
+
+    The average's test is on what each case differs by over its organs.
 
     Args:
         these: (cases, organs); what is not finite counts as absent.
@@ -54,7 +58,10 @@ def compare(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[Diff
         _difference(column[np.isfinite(column)], float(a), float(b))
         for column, a, b in zip(columns, low, high, strict=True)
     ]
-    return [*_holm(found[:-1]), found[-1]]
+    organs, last = found[:-1], found[-1]
+    if means := [organ.mean for organ in organs if organ.mean is not None]:
+        last = replace(last, mean=fmean(means))
+    return [*_holm(organs), last]
 
 
 def _difference(known: NDArray[np.float64], low: float, high: float) -> Difference:

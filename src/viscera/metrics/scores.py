@@ -114,10 +114,10 @@ def _agreements(
     areas = areas_mm2(spacing_mm)
     agreements = {}
     for group in _groups(prediction, truth, both):
-        a, b = (
-            (truth, prediction) if group == both else (_only(m, group) for m in (truth, prediction))
-        )
-        surfaces, others = find_surfaces(a), find_surfaces(b)
+        maps = truth, prediction
+        if group != both:
+            maps = _only(truth, group), _only(prediction, group)
+        surfaces, others = (find_surfaces(labels) for labels in maps)
         forth = find_distances(surfaces, others, spacing_mm)
         back = find_distances(others, surfaces, spacing_mm)
         for label in group:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -35,8 +36,8 @@ class Statistic:
     ci_high: float | None = None
 
     def as_dict(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
+        """JSON-ready; what overflowed has no value."""
+        return {k: v if v is None or math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
 def summarise(values: _Values) -> list[Statistic]:

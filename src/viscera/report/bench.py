@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import csv
 import io
-import os
-import platform
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from viscera import __version__
-from viscera.bench import Contestant, Measured
+from viscera.bench import Measured, machine
+from viscera.contestant import Contestant
 from viscera.report.tables import markdown
 
 _FIGURES = ("seconds", "cpu_s", "peak_mb", "memory_area_mb_s", "cpu_area_percent_s")
@@ -40,9 +39,7 @@ def bench_summary(found: Sequence[Measured], contestants: Sequence[Contestant]) 
         for case in cases:
             good = [one.run for one in own if one.case == case and not one.problem]
             if good:
-                rows[case] = {
-                    f: statistics.median(getattr(run, f) for run in good) for f in _FIGURES
-                }
+                rows[case] = {f: _median(getattr(run, f) for run in good) for f in _FIGURES}
         problems = [
             {"case": one.case, "repeat": one.repeat, "problem": one.problem}
             for one in own
@@ -51,7 +48,7 @@ def bench_summary(found: Sequence[Measured], contestants: Sequence[Contestant]) 
         commands[contestant.name] = {
             "words": list(contestant.words),
             "cases": rows,
-            "median": {f: statistics.median(row[f] for row in rows.values()) for f in _FIGURES}
+            "median": {f: _median(row[f] for row in rows.values()) for f in _FIGURES}
             if rows
             else None,
             "failed": problems,
@@ -66,13 +63,10 @@ def bench_summary(found: Sequence[Measured], contestants: Sequence[Contestant]) 
     }
 
 
-def machine() -> dict[str, Any]:
-    """What the figures were measured on."""
-    return {
-        "system": f"{platform.system()} {platform.machine()}",
-        "cpus": os.cpu_count(),
-        "python": platform.python_version(),
-    }
+def _median(values: Iterable[float | None]) -> float | None:
+    """The median of the values that there are."""
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
 
 
 def bench_tables(summary: dict[str, Any]) -> str:
@@ -101,7 +95,8 @@ def runs_csv(found: Sequence[Measured]) -> str:
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["command", "case", "repeat", "slices", *_FIGURES, "problem"])
     for one in found:
-        figures = [round(getattr(one.run, figure), 3) for figure in _FIGURES]
+        values = [getattr(one.run, figure) for figure in _FIGURES]
+        figures = ["" if value is None else round(value, 3) for value in values]
         head = [one.command, one.case, one.repeat, one.slices]
         writer.writerow([*head, *figures, one.problem])
     return text.getvalue()
@@ -130,8 +125,12 @@ def _table4(cases: dict[str, Any], command: dict[str, Any]) -> str:
     return markdown(["Case", "Image size", "Slices", *_TITLES], rows)
 
 
-def _figures(figures: dict[str, float]) -> list[str]:
-    return [f"{figures[f]:.{d}f}" for f, d in zip(_FIGURES, _DECIMALS, strict=True)]
+def _figures(figures: dict[str, float | None]) -> list[str]:
+    return [_shown(figures[f], d) for f, d in zip(_FIGURES, _DECIMALS, strict=True)]
+
+
+def _shown(value: float | None, decimals: int) -> str:
+    return "-" if value is None else f"{value:.{decimals}f}"
 
 
 def _side_by_side(summary: dict[str, Any]) -> str:
@@ -144,11 +143,13 @@ def _side_by_side(summary: dict[str, Any]) -> str:
     for case, size in summary["cases"].items():
         of = {name: found["cases"].get(case) for name, found in summary["commands"].items()}
         row = [case, str(size["slices"])]
+        own = of[first] or {}
         for name, figures in of.items():
             for figure, decimals in (("seconds", 2), ("peak_mb", 0)):
-                row.append(f"{figures[figure]:.{decimals}f}" if figures else "-")
+                value = (figures or {}).get(figure)
+                row.append(_shown(value, decimals))
                 if name != first:
-                    both = figures and of[first]
-                    row.append(f"{figures[figure] / of[first][figure]:.2f}" if both else "-")
+                    base = own.get(figure)
+                    row.append(_shown(value / base if value and base else None, 2))
         rows.append(row)
     return markdown(header, rows)

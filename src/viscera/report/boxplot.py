@@ -14,6 +14,7 @@ from viscera.report.panel import font
 _INK, _DIM, _GRID, _PAPER = (28, 30, 34), (112, 118, 126), (226, 229, 233), (255, 255, 255)
 _PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 70
 _SHARPER = 2  # drawn larger by this and averaged down
+_NARROWEST_PX = 560  # leaves room for the title
 _DOT_PX = 2.5
 
 
@@ -31,7 +32,8 @@ def boxplot_png(
         organs: in the order of the values.
         title: stands above.
     """
-    width = _LEFT_PX + len(organs) * _SLOT_PX + 30
+    slot = max(_SLOT_PX, _NARROWEST_PX / len(organs))
+    width = round(_LEFT_PX + len(organs) * slot + 30)
     height = _TOP_PX + len(panels) * (_PLOT_PX + _GAP_PX) + _NAMES_PX
     page = Image.new("RGB", (width * _SHARPER, height * _SHARPER), _PAPER)
     pen = _Pen(page)
@@ -48,11 +50,11 @@ def boxplot_png(
         for place, (organ, values) in enumerate(zip(organs, columns, strict=True)):
             known = np.array([value for value in values if np.isfinite(value)])
             if known.size:
-                centre = _LEFT_PX + (place + 0.5) * _SLOT_PX
+                centre = _LEFT_PX + (place + 0.5) * slot
                 _box(pen, centre, top, known, organ.colour, rng)
     base = height - _NAMES_PX - _GAP_PX + 12
     for place, organ in enumerate(organs):
-        pen.slanted((_LEFT_PX + (place + 0.5) * _SLOT_PX, base), organ.title, _INK, 14)
+        pen.slanted((_LEFT_PX + (place + 0.5) * slot, base), organ.title, _INK, 14)
     file = io.BytesIO()
     page.resize((width, height), Image.Resampling.BOX).save(file, "PNG")
     return file.getvalue()

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import json
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,21 +11,19 @@ from typing import Any
 import numpy as np
 
 from viscera.cohort import Outcome, Pair, Rules
-from viscera.errors import InputError, OutputError, VisceraError
+from viscera.errors import InputError, VisceraError
 from viscera.evaluation import Evaluation
 from viscera.grid.equivalent import on_grid_of
 from viscera.io import read_volume
-from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
+from viscera.io.atomic import atomic_write, write_text
+from viscera.io.claim import claim
 from viscera.matching import match
-from viscera.metrics import Protocol
-from viscera.metrics.scores import METRICS
 from viscera.report.boxplot import boxplot_png
+from viscera.report.cases import cases_csv
 from viscera.report.examples import Example, Row, best_and_worst, cut_open, examples_png
 from viscera.report.tables import tables
-from viscera.summary import Scores
 
-_COLUMNS = ("case", "organ", "metric", "value")
-_VOLUMES = ("truth_ml", "prediction_ml")
+_NAMES = ("cases", "cases.csv", "table.md", "boxplot.png", "examples.png", "summary.json")
 
 
 @dataclass(frozen=True)
@@ -42,32 +37,13 @@ class EvaluationFolder:
         """Holds a file a case, from which a later call goes on."""
         return self.path / "cases"
 
-    def check(self, rules: Rules, *, overwrite: bool) -> None:
+    def claim(self, rules: Rules, *, overwrite: bool) -> None:
         """Prove before the work that nothing of others, or by other rules, will be replaced.
 
         Raises:
             OutputError: not writable, or it holds something else.
         """
-        summary = self.path / "summary.json"
-        check_writable(summary)
-        if overwrite:
-            return
-        try:
-            before = json.loads(summary.read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            for name in ("cases.csv", "table.md", "boxplot.png", "examples.png"):
-                check_absent(self.path / name, overwrite=False)
-            return
-        except (OSError, ValueError):
-            before = None
-        wanted = rules.as_dict()
-        if not isinstance(before, dict) or any(before.get(k) != v for k, v in wanted.items()):
-            raise OutputError(
-                "a new folder, or an evaluation by the same rules",
-                found="a summary of other rules",
-                remedy="choose another -o, or pass --overwrite",
-                where=summary,
-            )
+        claim(self.path / "evaluation.json", rules.as_dict(), _NAMES, overwrite=overwrite)
 
     def write(
         self,
@@ -76,13 +52,13 @@ class EvaluationFolder:
         groups: Mapping[str, str] | None,
         rules: Rules,
     ) -> None:
-        """Write cases.csv, table.md, boxplot.png, and last summary.json, which vouches for them.
+        """Write cases.csv, table.md, boxplot.png and summary.json.
 
         Raises:
             OutputError: disk full or not writable.
         """
         done = [found for found in outcomes.values() if isinstance(found, Evaluation)]
-        write_text(self.path / "cases.csv", _long(done, groups), overwrite=True)
+        write_text(self.path / "cases.csv", cases_csv(done, groups), overwrite=True)
         write_text(self.path / "table.md", tables(summary), overwrite=True)
         columns = [
             (
@@ -102,6 +78,8 @@ class EvaluationFolder:
     ) -> list[str]:
         """Write examples.png, the best and the worst cases that have a CT and a prediction.
 
+        Where there is none, an earlier call's picture is removed.
+
         Returns:
             What kept a case from being drawn.
         """
@@ -120,76 +98,13 @@ class EvaluationFolder:
                     rows.append(_row(of[case], rules, title))
                 except VisceraError as error:
                     problems.append(str(error))
+        picture = self.path / "examples.png"
         if rows:
-            with atomic_write(self.path / "examples.png", overwrite=True) as file:
+            with atomic_write(picture, overwrite=True) as file:
                 file.write(examples_png(rows, rules.organs))
+        else:
+            picture.unlink(missing_ok=True)  # that of an earlier call shows other labels
         return problems
-
-
-def read_scores(path: Path, protocol: Protocol) -> Scores:
-    """The scores of another run, from its cases.csv or the folder that holds it.
-
-    Args:
-        path: either one.
-        protocol: that of this run; a folder tells whether it is the other one's.
-
-    Raises:
-        InputError: no such file, or another protocol.
-    """
-    if path.is_dir():
-        _check_protocol(path / "summary.json", protocol)
-        path = path / "cases.csv"
-    scores: dict[tuple[str, str], list[float]] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["metric"] in METRICS:
-                    values = scores.setdefault(
-                        (row["case"], row["organ"]), [math.nan] * len(METRICS)
-                    )
-                    values[METRICS.index(row["metric"])] = float(row["value"] or "nan")
-    except (OSError, KeyError, ValueError) as error:
-        raise InputError(
-            "the cases.csv of another 'viscera evaluate'",
-            found=str(error) or "another file",
-            remedy="name its folder",
-            where=path,
-        ) from error
-    return scores
-
-
-def _check_protocol(summary: Path, protocol: Protocol) -> None:
-    try:
-        theirs = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(
-            "the folder of another 'viscera evaluate'",
-            found="none of its summary.json",
-            remedy="name its folder, or its cases.csv",
-            where=summary.parent,
-        ) from error
-    if theirs != protocol:
-        raise InputError(
-            f"an evaluation by the protocol {protocol}",
-            found=theirs,
-            remedy="evaluate both alike",
-            where=summary,
-        )
-
-
-def _long(done: Sequence[Evaluation], groups: Mapping[str, str] | None) -> str:
-    """The long form; no value where a metric does not exist, inf where an organ was missed."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *(["group"] if groups is not None else [])])
-    for evaluation in done:
-        group = [] if groups is None else [groups.get(evaluation.case, "")]
-        for score in evaluation.scores:
-            for metric in (*METRICS, *_VOLUMES):
-                value = getattr(score, metric)
-                shown = "" if math.isnan(value) else repr(value)  # exact: others compare with it
-                writer.writerow([evaluation.case, score.organ, metric, shown, *group])
-    return text.getvalue()
 
 
 def _row(pair: Pair, rules: Rules, title: str) -> Row:
@@ -212,4 +127,7 @@ def _row(pair: Pair, rules: Rules, title: str) -> Row:
             where=pair.image,
         )
     ct = replace(volume, data=np.asarray(hu), affine=true.affine, nifti_header=None)
-    return cut_open(Example(title, ct, true.values, found.values))
+    wanted = np.zeros(256, dtype=np.uint8)
+    ids = [organ.id for organ in rules.organs]
+    wanted[ids] = ids
+    return cut_open(Example(title, ct, wanted[true.values], wanted[found.values]))

@@ -81,7 +81,7 @@ def group_table(groups: dict[str, Any]) -> str:
     timed = any("seconds" in group for group in groups.values())
     rows = []
     for name, group in groups.items():
-        row = [name, str(group["cases"])]
+        row = [name or "(no group)", str(group["cases"])]
         for metric in _OVERLAPS:
             of = group["scores"][AVERAGE][metric]
             row += [
