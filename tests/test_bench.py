@@ -160,3 +160,99 @@ def test_paths_with_spaces_and_quotes_stay_one_argument(tmp_path):
     assert one.call(tmp_path / "x 'y'", tmp_path / "z") == [
         "prog", f"--in={tmp_path}/x 'y'", "a b", str(tmp_path / "z"),
     ]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["runs/x.json", "outputs/copy/a.nii.gz", "summary.json"])
+def test_nothing_of_others_is_touched(tmp_path, scans, name):
+    mine = tmp_path / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError):
+        run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command", COPY, "--name",
+            "copy")  # fmt: skip
+    assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [mine]
+
+
+def bench(tmp_path, scans, command, *more):
+    run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--name", "x", "--command",
+        command, "-q", *more)  # fmt: skip
+
+
+def stamps(tmp_path):
+    return {p.name: p.stat().st_mtime_ns for p in (tmp_path / "out").glob("runs/x/*.json")}
+
+
+def test_a_changed_program_or_lost_labels_are_measured_again(tmp_path, scans):
+    script = tmp_path / "copy.py"
+    script.write_text("import shutil, sys; shutil.copy(*sys.argv[1:])")
+    command = f"{PYTHON} {shlex.quote(str(script))} {{input}} {{output}}"
+    bench(tmp_path, scans, command)
+    first = stamps(tmp_path)
+    (tmp_path / "out" / "outputs" / "x" / "a.nii.gz").unlink()
+    bench(tmp_path, scans, command)
+    second = stamps(tmp_path)
+    assert second["a.1.json"] != first["a.1.json"]
+    assert second["b.1.json"] == first["b.1.json"]
+    script.write_text("import shutil, sys; shutil.copy(*sys.argv[1:])  # changed")
+    bench(tmp_path, scans, command)
+    assert stamps(tmp_path)["b.1.json"] != second["b.1.json"]
+
+
+def test_a_run_that_fails_leaves_no_labels_and_takes_none(tmp_path, scans):
+    """The second run writes its labels, and fails: those of the first stay."""
+    script = tmp_path / "once.py"
+    script.write_text(
+        "import pathlib, shutil, sys\n"
+        "scan, labels, flag = sys.argv[1:]\n"
+        "shutil.copy(scan, labels)\n"
+        "if pathlib.Path(flag).exists():\n"
+        "    pathlib.Path(labels).write_text('bad')\n"
+        "    sys.exit(1)\n"
+        "pathlib.Path(flag).touch()\n"
+    )
+    command = f"{PYTHON} {shlex.quote(str(script))} {{input}} {{output}} {tmp_path}/flag"
+    with pytest.raises(BatchError, match="1 that failed"):
+        bench(tmp_path, scans / "a_0000.nii.gz", command, "--repeats", 2)
+    outputs = tmp_path / "out" / "outputs" / "x"
+    assert [p.name for p in outputs.iterdir()] == ["a.nii.gz"]
+    assert (outputs / "a.nii.gz").read_bytes() == (scans / "a_0000.nii.gz").read_bytes()
+    with pytest.raises(BatchError):
+        bench(tmp_path, scans / "b_0000.nii.gz", command)
+    assert not (outputs / "b.nii.gz").exists()
+
+
+def test_an_unreadable_scan_does_not_stop_the_others(tmp_path, scans):
+    (scans / "c.nii.gz").write_bytes(b"no scan")
+    with pytest.raises(BatchError, match="1 that failed"):
+        bench(tmp_path, scans, COPY)
+    assert "c,3," in (tmp_path / "out" / "failures.csv").read_text()
+    assert len(stamps(tmp_path)) == 2
+
+
+def test_commands_too_short_to_be_seen_have_no_peak(tmp_path, scans):
+    bench(tmp_path, scans, "cp {input} {output}")
+    run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command",
+        "cp {input} {output}", "--command", COPY, "-q")  # fmt: skip
+    assert "## Side by side" in (tmp_path / "out" / "table.md").read_text()
+
+
+def test_a_command_that_makes_a_folder_of_its_output(tmp_path, scans):
+    code = f"{PYTHON} -c \"import os; os.makedirs('{{output}}')\" {{input}}"
+    for _ in range(2):
+        with pytest.raises(BatchError):
+            bench(tmp_path, scans, code)
+    assert "no output was written" in (tmp_path / "out" / "failures.csv").read_text()
+
+
+def test_a_scan_named_like_a_placeholder(tmp_path, scans):
+    (scans / "a_0000.nii.gz").rename(scans / "a{output}.nii.gz")
+    bench(tmp_path, scans, COPY)
+    assert (tmp_path / "out" / "outputs" / "x" / "a{output}.nii.gz").exists()
+
+
+def test_more_words_that_make_no_sense(tmp_path, scans):
+    with pytest.raises(UsageError, match="mend the quotes"):
+        run("bench", scans, "-o", tmp_path / "out", "-b", "phantom", "--options", "'")
+    with pytest.raises(UsageError, match="a plain name"):
+        run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command", COPY, "--name",
+            "n" * 300)  # fmt: skip

@@ -17,7 +17,14 @@ from PIL import Image
 from tests.test_cli import run
 from viscera import cohort
 from viscera.cohort import Pair, Rules, evaluate_all
-from viscera.errors import BatchError, InputError, OutputError, ResourceError, UsageError
+from viscera.errors import (
+    BatchError,
+    InputError,
+    NothingToSegmentError,
+    OutputError,
+    ResourceError,
+    UsageError,
+)
 from viscera.evaluation import Evaluation
 from viscera.io import write_volume
 from viscera.organs import ORGANS
@@ -302,3 +309,189 @@ def test_an_interrupted_run_goes_on(folders):
     assert not list((folders / "out").rglob("*.part"))
     assert subprocess.run(call, check=False).returncode == 0
     assert len(rows_of(folders / "out" / "cases.csv")) == len(CASES) * 13 * 6
+
+
+@pytest.mark.parametrize("name", ["cases/a.json", "table.md", "summary.json", "cases.csv"])
+def test_nothing_of_others_is_touched(folders, name):
+    mine = folders / "out" / name
+    mine.parent.mkdir(parents=True)
+    mine.write_text("mine")
+    with pytest.raises(OutputError):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    assert [p for p in (folders / "out").rglob("*") if p.is_file()] == [mine]
+
+
+def test_a_run_that_was_cut_off_while_writing_goes_on(folders, monkeypatch):
+    from viscera.report import evaluation as room
+
+    def full(*_):
+        raise OutputError("space", found="none", remedy="free some")
+
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    with monkeypatch.context() as broken:
+        broken.setattr(room, "boxplot_png", full)
+        with pytest.raises(OutputError, match="free some"):
+            run(*call)
+    run(*call)
+    assert (folders / "out" / "summary.json").exists()
+
+
+def test_a_file_that_changes_while_it_is_judged_is_judged_again(folders, monkeypatch):
+    """The mark is of the bytes before reading, so that the old scores fit no new file."""
+    path = folders / "found" / "e.nii.gz"
+    real = cohort._judge
+
+    def changing(pair, *rest):
+        outcome = real(pair, *rest)
+        if pair.case == "e":
+            path.write_bytes((folders / "truth" / "e.nii.gz").read_bytes())
+        return outcome
+
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "--jobs", 1)
+    with monkeypatch.context() as patch:
+        patch.setattr(cohort, "_judge", changing)
+        run(*call)
+    run(*call)
+    rows = rows_of(folders / "out" / "cases.csv")
+    assert {r["value"] for r in rows if r["case"] == "e" and r["metric"] == "dsc"} == {"1.0"}
+
+
+def test_an_unreadable_prediction_is_not_mistaken_for_a_missing_one(folders):
+    path = folders / "found" / "a.nii.gz"
+    path.unlink()
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    run(*call)
+    path.symlink_to(path)  # a loop
+    (folders / "found" / "a.nii").write_bytes(b"")
+    with pytest.raises(BatchError):
+        run(*call)
+
+
+def test_a_picture_of_earlier_labels_does_not_stay(folders):
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    run(*call, "--images", folders / "ct")
+    assert (folders / "out" / "examples.png").exists()
+    run(*call)
+    assert not (folders / "out" / "examples.png").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--by", "x"), "expected --groups"),
+        (("--times", "x"), "expected --groups"),
+        (("--images", "ct"), "expected -o"),
+        (("-o", "out", "--images", "nowhere"), "a folder of CTs"),
+    ],
+)
+def test_options_that_would_do_nothing_are_refused(folders, monkeypatch, words, message):
+    monkeypatch.chdir(folders)
+    with pytest.raises(UsageError, match=message):
+        run("evaluate", "found", "truth", *words)
+    assert not (folders / "out").exists()
+
+
+def test_nothing_in_common_is_no_success(folders):
+    other = folders / "other"
+    other.mkdir()
+    (folders / "found" / "a.nii.gz").rename(other / "x.nii.gz")
+    with pytest.raises(NothingToSegmentError, match="none with the same name"):
+        run("evaluate", other, folders / "truth", "--protocol", "flare24")
+    listed = folders / "list.csv"
+    listed.write_text("case,prediction,truth\n")
+    with pytest.raises(InputError, match="at least one pair"):
+        run("evaluate", "--pairs", listed)
+    listed.write_text("case,region\nsomebody,Asia\n")
+    with pytest.raises(InputError, match="the cases' names in --groups, found somebody"):
+        run("evaluate", folders / "found", folders / "truth", "--groups", listed)
+    listed.write_text("case,organ,metric,value\nsomebody,liver,dsc,1.0\n")
+    with pytest.raises(InputError, match="some of these cases in --against"):
+        run("evaluate", folders / "found", folders / "truth", "--against", listed)
+
+
+def test_groups_may_be_named_as_the_images_are(folders):
+    groups = folders / "groups.csv"
+    groups.write_text("case,region\na_0000,Asia\n")
+    result = run("evaluate", folders / "found", folders / "truth", "--groups", groups, "--json",
+                 "-q")  # fmt: skip
+    assert json.loads(result.stdout)["groups"]["Asia"]["cases"] == 1
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "error"),
+    [
+        ("--times", "case,seconds\na,nan\n", InputError),
+        ("--times", "case,seconds\na,-1\n", InputError),
+        ("--groups", "case,region\na," + "x" * 200_000 + "\n", InputError),
+        ("--against", "case,organ,metric,value\na,liver,dsc," + "1" * 200_000 + "\n", InputError),
+        ("--groups", "\udcff", InputError),
+        ("--truth-labels", "[labels]\nliver = 5\nspleen = [", InputError),
+    ],
+)
+def test_odd_files_get_a_sentence(folders, option, content, error):
+    path = folders / "odd.csv"
+    path.write_bytes(content.encode("utf-8", "surrogateescape"))
+    more = ("--groups", path) if option == "--times" else ()
+    if more:
+        groups = folders / "groups.csv"
+        groups.write_text("case,region\na,Asia\n")
+        more = ("--groups", groups)
+    with pytest.raises(error):
+        run("evaluate", folders / "found", folders / "truth", option, path, *more)
+
+
+@pytest.mark.parametrize("option", ["--truth-labels", "--against", "--groups", "--images"])
+def test_names_that_no_file_system_holds(folders, option):
+    with pytest.raises((UsageError, InputError)):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out", option,
+            "n" * 300)  # fmt: skip
+
+
+def test_a_run_to_compare_with_that_cannot_be(folders):
+    path = folders / "huge.csv"
+    path.write_text("case,organ,metric,value\na,liver,hd95_mm,1e308\n")
+    with pytest.raises(InputError, match="value 1e"):
+        run("evaluate", folders / "found", folders / "truth", "--against", path)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of bytes are Linux's")
+def test_names_that_are_not_utf8(folders):
+    for folder in ("found", "truth"):
+        odd = folders / folder / os.fsdecode(b"\xff.nii.gz")
+        (folders / folder / "a.nii.gz").rename(odd)
+    run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+    assert b"\xff" in (folders / "out" / "cases.csv").read_bytes()
+
+
+def test_a_list_of_failures_that_is_a_folder(folders):
+    (folders / "out" / "failures.csv").mkdir(parents=True)
+    with pytest.raises(OutputError, match="list of failures"):
+        run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
+
+
+@pytest.mark.skipif(os.name != "posix", reason="needs signals")
+@pytest.mark.parametrize("after_s", [0.4, 0.8, 1.6])
+def test_two_interruptions_end_it_at_once(folders, after_s):
+    call = [sys.executable, "-m", "viscera", "evaluate", folders / "found", folders / "truth"]
+    call += ["-o", folders / "out", "-q", "--jobs", "2"]
+    process = subprocess.Popen(call, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    time.sleep(after_s)
+    for _ in range(2):
+        os.killpg(process.pid, signal.SIGINT)
+        time.sleep(0.1)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode in (130, 0)
+    assert "Traceback" not in said
+
+
+def test_only_the_wanted_organs_are_drawn(folders, phantom):
+    """The slice is the one with most of the organ asked for."""
+    bladder = phantom[1] == 9
+    result = run("evaluate", folders / "found", folders / "truth", "-o", folders / "out",
+                 "--images", folders / "ct", "-rs", "gallbladder")  # fmt: skip
+    assert result.exit_code == 0
+    assert bladder.any()
+    with Image.open(folders / "out" / "examples.png") as picture:
+        colours = {tuple(c) for c in np.asarray(picture.convert("RGB")).reshape(-1, 3)}
+    contour = next(o.colour for o in ORGANS if o.name == "gallbladder")
+    assert min(sum(abs(a - int(b)) for a, b in zip(contour, c, strict=True)) for c in colours) < 30

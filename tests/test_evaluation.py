@@ -316,3 +316,76 @@ def test_totalsegmentators_ids_are_the_same_organs_as_ours(case):
         folder / "label.nii.gz", folder / "label_total.nii.gz", truth_labels="totalsegmentator"
     )
     assert {score.dsc for score in found.scores} == {1.0}
+
+
+def test_spacing_that_a_header_rounded_up_stays_within_the_tolerance():
+    """Two voxels of 1.5 mm are 3 mm, also where single precision made them 3.0000001."""
+    truth = np.zeros((30, 30, 20), np.uint8, order="F")
+    truth[8:20, 8:20, 4:16] = 3
+    moved = np.roll(truth, 2, axis=0)
+    affine = np.diag([np.nextafter(np.float32(1.5), np.float32(2)), 1.5, 1.5, 1])
+    found = evaluate(LabelMap.of(moved, affine), LabelMap.of(truth, affine), organs=["spleen"])
+    assert found["spleen"].nsd == 1
+
+
+@pytest.mark.parametrize("zoom", [0.0, -1.5, np.nan, np.inf])
+def test_flare24_needs_a_spacing_in_the_header(tmp_path, maps, zoom):
+    image = nib.Nifti1Image(maps[0], AFFINE)
+    image.header.set_sform(AFFINE, 1)
+    nib.save(image, tmp_path / "t.nii")
+    raw = bytearray((tmp_path / "t.nii").read_bytes())
+    raw[80:84] = np.float32(zoom).tobytes()
+    (tmp_path / "t.nii").write_bytes(raw)
+    with pytest.raises(InputError, match="spacing above 0 in the header's pixdim"):
+        evaluate(LabelMap.of(maps[1], AFFINE), tmp_path / "t.nii", protocol="flare24")
+    evaluate(LabelMap.of(maps[1], AFFINE), tmp_path / "t.nii")
+
+
+def test_flare24_takes_a_mapping_s_values_whole(tmp_path):
+    path = tmp_path / "m.toml"
+    path.write_text("[labels]\nliver = 300\n")
+    truth = np.zeros((9, 9, 9), np.int16)
+    truth[2:6, 2:6, 2:6] = 300
+    found = evaluate(LabelMap.of(truth, AFFINE), LabelMap.of(truth, AFFINE), protocol="flare24",
+                     prediction_labels=path, truth_labels=path)  # fmt: skip
+    assert found["liver"].truth_ml > 0
+
+
+def test_a_grid_at_45_degrees_needs_no_order():
+    """Which axis is nearest there hangs on a hair, and it need not be asked."""
+    turn = np.eye(4)
+    turn[:2, :2] = np.array([[1, -1], [1, 1]]) / np.sqrt(2)
+    labels = np.zeros((6, 6, 4), np.uint8)
+    labels[1:4, 2, 1] = 3
+    hair = turn.copy()
+    hair[0, 0] += 1e-7
+    hair[0, 1] += 1e-7
+    found = evaluate(LabelMap.of(labels, hair), LabelMap.of(labels, turn), organs=["spleen"])
+    assert found["spleen"].dsc == 1
+
+
+def test_a_flat_image_is_no_label_map():
+    flat = nib.Nifti1Image(np.zeros((4, 4), np.uint8), np.eye(4))
+    with pytest.raises(InputError, match=r"shape \(4, 4\)"):
+        LabelMap.of(flat)
+
+
+def test_a_series_of_label_maps_gets_a_remedy_that_exists(tmp_path):
+    path = save(tmp_path / "p.nii.gz", np.zeros((4, 4, 4, 2), np.uint8))
+    with pytest.raises(InputError, match="extract one"):
+        read_labels(path)
+
+
+def test_a_ct_taken_for_labels_is_refused_soon():
+    values = np.random.default_rng(0).normal(size=(80, 80, 40)).astype(np.float32)
+    with pytest.raises(InputError, match=r"and \d+ more"):
+        FLARE.to_organs(values)
+    with pytest.raises(InputError, match="found nan;"):
+        FLARE.to_organs(np.full((5, 5, 5), np.nan))
+
+
+def test_processes_know_the_convention_again():
+    import pickle
+
+    labels = np.zeros((3, 3, 3), np.uint8)
+    assert pickle.loads(pickle.dumps(FLARE)).to_organs(labels) is labels

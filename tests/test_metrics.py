@@ -205,3 +205,31 @@ def test_inputs_are_left_as_they_are():
     score(prediction, truth, spacing_mm=(1, 1, 1), protocol="flare24")
     assert (truth == kept[0]).all()
     assert (prediction == kept[1]).all()
+
+
+def test_organs_that_only_one_map_has_cost_no_surface(monkeypatch):
+    """An untrained network's noise of twelve organs beside a truth of one."""
+    from viscera.metrics import scores as room
+
+    truth = np.zeros((20, 20, 10), np.uint8)
+    truth[5:15, 5:15, 2:8] = 1
+    noise = np.random.default_rng(0).integers(0, 14, truth.shape, dtype=np.uint8)
+    seen = []
+    real = room.find_surfaces
+    monkeypatch.setattr(room, "find_surfaces", lambda labels: seen.append(labels) or real(labels))
+    check(noise, truth, (1, 1, 1))
+    assert {int(label) for labels in seen for label in np.unique(labels)} == {0, 1}
+
+
+@pytest.mark.parametrize("protocol", ["standard", "flare24"])
+def test_noise_taken_organ_by_organ_scores_the_same(monkeypatch, protocol):
+    from viscera.metrics import scores as room
+
+    truth, noise = blobs(2), blobs(3, smooth=0.5)
+    together = score(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol)
+    monkeypatch.setattr(room, "_MANY_CHANGES", 0)
+    for one, other in zip(
+        score(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol), together, strict=True
+    ):
+        same([one.dsc, one.nsd, one.hd95_mm, one.assd_mm],
+             [other.dsc, other.nsd, other.hd95_mm, other.assd_mm])  # fmt: skip

@@ -82,7 +82,16 @@ def test_differences_are_scipys(values):
     assert liver.p == pytest.approx(stats.wilcoxon(values[:, 0], other[:, 0]).pvalue)
     assert liver.ci_low < liver.mean < liver.ci_high
     assert average.mean == pytest.approx((values - other).mean())
+    assert average.ci_low < average.mean < average.ci_high
     assert average.p_holm is None
+
+
+def test_the_average_difference_is_that_of_the_summaries():
+    """Also where values are missing: the mean over organs of the means over cases."""
+    these = np.array([[10.0, 1.0], [20.0, NAN], [30.0, NAN]])
+    those = np.array([[0.0, 0.0], [0.0, NAN], [0.0, NAN]])
+    expected = summarise(these)[-1].mean - summarise(those)[-1].mean
+    assert compare(these, those)[-1].mean == pytest.approx(expected)
 
 
 def test_holm_corrects_for_the_number_of_organs():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,11 +59,11 @@ class Contestant:
         """
         program = shutil.which(self.words[0]) or self.words[0]
         named = [Path(word) for word in (program, *self.words[1:]) if stands(Path(word))]
-        files = [
-            (str(file), file.stat().st_size, file.stat().st_mtime_ns)
-            for path in named
-            for file in (sorted(path.iterdir()) if path.is_dir() else [path])
-        ]
+        files = []
+        for path in named:
+            with suppress(OSError):  # what may not be looked at tells nothing
+                inside = sorted(path.iterdir()) if path.is_dir() else [path]
+                files += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in inside]
         return repr([self.words, self.version, files])
 
 

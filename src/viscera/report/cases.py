@@ -17,6 +17,7 @@ from viscera.metrics.scores import METRICS
 from viscera.summary import Scores
 
 _COLUMNS = ("case", "organ", "metric", "value")
+_HIGHEST = 1e6  # no distance within a body is longer, in mm
 _VOLUMES = ("truth_ml", "prediction_ml")
 
 
@@ -41,7 +42,10 @@ def read_scores(path: Path, protocol: Protocol) -> Scores:
                     values = scores.setdefault(
                         (row["case"], row["organ"]), [math.nan] * len(METRICS)
                     )
-                    values[METRICS.index(row["metric"])] = float(row["value"] or "nan")
+                    value = float(row["value"] or "nan")
+                    if math.isfinite(value) and abs(value) > _HIGHEST:
+                        raise ValueError(f"the value {value:g}")
+                    values[METRICS.index(row["metric"])] = value
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise InputError(
             "the cases.csv of another 'viscera evaluate'",
