@@ -87,7 +87,9 @@ def group_table(groups: dict[str, Any]) -> str:
             row += [
                 _spread(of, metric, of["n"]),
                 _quartiles(of, metric),
-                f"{_number(of['ci_low'], metric)} to {_number(of['ci_high'], metric)}",
+                "-"
+                if of["ci_low"] is None
+                else f"{_number(of['ci_low'], metric)} to {_number(of['ci_high'], metric)}",
             ]
         seconds = group.get("seconds")
         rows.append([*row, *([f"{seconds:.1f}" if seconds else "-"] if timed else [])])
@@ -153,7 +155,9 @@ def _number(value: float | None, metric: str, *, signed: bool = False) -> str:
 def _spread(of: dict[str, Any], metric: str, most: int) -> str:
     if of["mean"] is None:
         return "-"
-    text = f"{_number(of['mean'], metric)} ± {_number(of['std'], metric)}"
+    text = _number(of["mean"], metric)
+    if of["std"] is not None:
+        text += f" ± {_number(of['std'], metric)}"
     return text if of["n"] == most else f"{text} (n={of['n']})"
 
 
@@ -167,8 +171,11 @@ def _quartiles(of: dict[str, Any], metric: str) -> str:
 def _interval(of: dict[str, Any], metric: str, key: str, *, signed: bool = False) -> str:
     if of[key] is None:
         return "-"
+    text = _number(of[key], metric, signed=signed)
+    if of["ci_low"] is None:
+        return text
     low, high = (_number(of[end], metric, signed=signed) for end in ("ci_low", "ci_high"))
-    return f"{_number(of[key], metric, signed=signed)} [{low}, {high}]"
+    return f"{text} [{low}, {high}]"
 
 
 def _p(value: float | None) -> str:
