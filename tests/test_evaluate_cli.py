@@ -470,17 +470,21 @@ def test_a_list_of_failures_that_is_a_folder(folders):
 
 
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
-@pytest.mark.parametrize("after_s", [0.4, 0.8, 1.6])
+@pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5, 1.2])
 def test_two_interruptions_end_it_at_once(folders, after_s):
     call = [sys.executable, "-m", "viscera", "evaluate", folders / "found", folders / "truth"]
     call += ["-o", folders / "out", "-q", "--jobs", "2"]
     process = subprocess.Popen(call, start_new_session=True, stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not (folders / "out" / "evaluation.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.01)
     time.sleep(after_s)
     for _ in range(2):
         os.killpg(process.pid, signal.SIGINT)
         time.sleep(0.1)
     _, said = process.communicate(timeout=30)
-    assert process.returncode in (130, 0)
+    # The second one may meet an interpreter that is on its way out; a shell calls that 130 as well.
+    assert process.returncode in (130, -signal.SIGINT, 0)
     assert "Traceback" not in said
 
 
