@@ -152,3 +152,14 @@ def test_no_patient_volume_is_in_the_repository():
     ).stdout.split()
     assert not [name for name in listed if name.lower().endswith(kinds)]
     assert Path(ROOT / "LICENSE").exists()
+
+
+def test_the_command_line_offers_what_the_library_knows():
+    """Written out there, so that help needs no numpy."""
+    from viscera.cli.evaluate import command
+    from viscera.conventions import BUILT_IN
+    from viscera.metrics import PROTOCOLS
+
+    options = {option.name: option for option in command.params}
+    assert tuple(options["protocol"].type.choices) == PROTOCOLS
+    assert all(name in options["truth_labels"].help for name in BUILT_IN)

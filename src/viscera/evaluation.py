@@ -94,7 +94,8 @@ def evaluate(
     order. Protocol ``flare24`` compares voxels as they lie, as FLARE's script does.
 
     Args:
-        prediction: a path, a Segmentation, or a LabelMap (``LabelMap.of(array, affine)``).
+        prediction: a path, a Segmentation, a nibabel image, or a LabelMap
+            (``LabelMap.of(array, affine)``).
         truth: the same.
         protocol: ``standard`` or ``flare24``.
         organs: organs or names to score; all that both conventions express where empty.

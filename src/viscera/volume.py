@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -21,6 +21,16 @@ if TYPE_CHECKING:
 
 Hu = NDArray[np.int16] | NDArray[np.float32]
 Labels = NDArray[np.uint8]
+
+
+def keep_labels(labels: Labels, wanted: Collection[int]) -> Labels:
+    """A copy of a label map [i, j, k] with all other labels turned to background."""
+    table = np.zeros(256, dtype=np.uint8)
+    table[list(wanted)] = list(wanted)
+    kept: Labels = np.empty(labels.shape, dtype=np.uint8, order="F")
+    for plane, own in zip(labels.T, kept.T, strict=True):
+        np.take(table, plane, out=own)
+    return kept
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -162,11 +172,8 @@ class Segmentation:
             UsageError: no such organ.
         """
         wanted = select(organ if isinstance(organ, str) else organ.name for organ in organs)
-        table = np.zeros(256, dtype=np.uint8)
-        for organ in wanted:
-            table[organ.id] = organ.id
         kept = tuple(organ for organ in self.organs if organ in wanted)
-        return replace(self, labels=table[self.labels], organs=kept)
+        return replace(self, labels=keep_labels(self.labels, {o.id for o in wanted}), organs=kept)
 
     def save(self, path: str | Path, *, overwrite: bool = False) -> None:
         """Write the labels as NIfTI on the source's own grid; see `viscera.io.write_labels`."""

@@ -13,6 +13,7 @@ import click
 from viscera import __version__
 from viscera.cli.cases import by_case, volume_files
 from viscera.cli.failures import Failures
+from viscera.cli.options import BUNDLE
 from viscera.cli.progress import cases_bar
 from viscera.errors import BatchError, UsageError, VisceraError
 
@@ -29,15 +30,7 @@ _FOLDERS = ("runs", "outputs", "logs")
 @click.command()
 @click.argument("inputs", nargs=-1, type=_PATH)
 @click.option("-o", "--output", type=_PATH, help="Folder for labels, runs and tables.")
-@click.option(
-    "-b",
-    "--bundle",
-    default="default",
-    envvar="VISCERA_BUNDLE",
-    show_default=True,
-    show_envvar=True,
-    help="Network of 'viscera segment'.",
-)
+@BUNDLE
 @click.option("--options", default="", metavar="TEXT", help="More options of 'viscera segment'.")
 @click.option(
     "--command",

@@ -11,6 +11,7 @@ import click
 
 from viscera.cli.csvfile import read_groups, read_seconds
 from viscera.cli.failures import Failures
+from viscera.cli.options import subset
 from viscera.cli.pairs import PairPlan, plan_pairs
 from viscera.cli.progress import cases_bar
 from viscera.errors import (
@@ -41,14 +42,7 @@ _CONVENTION = "flare, totalsegmentator, amos, btcv, or a mapping file."
     show_default=True,
     help="Whose rules; flare24 has the quirks of FLARE's script.",
 )
-@click.option(
-    "-rs",
-    "--roi-subset",
-    "subset",
-    multiple=True,
-    metavar="ORGAN[,ORGAN]",
-    help="Score these organs only; may be repeated.",
-)
+@subset("Score")
 @click.option(
     "--prediction-labels", default="flare", show_default=True, help=f"Convention: {_CONVENTION}"
 )

@@ -11,6 +11,7 @@ import click
 
 from viscera.cli.cases import Case, Plan, plan_cases
 from viscera.cli.failures import Failures
+from viscera.cli.options import BUNDLE, subset
 from viscera.cli.progress import progress_bar
 from viscera.errors import UsageError, VisceraError
 from viscera.organs import ORGANS, Organ, select
@@ -27,23 +28,8 @@ _PATH = click.Path(path_type=Path)
 @click.argument("inputs", nargs=-1, type=_PATH)
 @click.option("-i", "--input", "more", type=_PATH, multiple=True, help="Same as an argument.")
 @click.option("-o", "--output", type=_PATH, help="Label file; a folder for several scans.")
-@click.option(
-    "-b",
-    "--bundle",
-    default="default",
-    envvar="VISCERA_BUNDLE",
-    show_default=True,
-    show_envvar=True,
-    help="Network: a bundle's folder, or the name of a packaged one.",
-)
-@click.option(
-    "-rs",
-    "--roi-subset",
-    "subset",
-    multiple=True,
-    metavar="ORGAN[,ORGAN]",
-    help="Keep these organs only; may be repeated.",
-)
+@BUNDLE
+@subset("Keep")
 @click.option("--masks", is_flag=True, help="Also write a file per organ.")
 @click.option("-s", "--statistics", is_flag=True, help="Also write volumes and HU, JSON and CSV.")
 @click.option("-p", "--preview", is_flag=True, help="Also write a picture.")

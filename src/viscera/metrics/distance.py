@@ -30,29 +30,26 @@ def find_distances(
 
     Args:
         surfaces: by label, 1 to 15, all of one grid.
-        others: of the same grid.
+        others: of the same grid and the same labels.
         spacing_mm: voxel size along i, j, k.
 
     Returns:
-        For each label of `surfaces` millimetres in the order of its cells; infinite where the
-        other surface does not exist.
+        For each label millimetres in the order of its cells.
     """
-    found = {label: np.full(len(surface), np.inf) for label, surface in surfaces.items()}
-    both = [label for label in surfaces if label in others]
-    if not both:
-        return found
-    shape = surfaces[both[0]].shape
+    if not surfaces:
+        return {}
+    shape = next(iter(surfaces.values())).shape
     steps, lengths_mm = _nearest_steps(shape, spacing_mm)
     frame = int(np.abs(steps).max())
     # Zeroed pages that nothing is written to take no memory: it grows with the surfaces only.
     present = np.zeros(shape[0] * shape[1] * shape[2] + 2 * frame, dtype=np.uint16)
-    for label in both:
-        present[others[label].cells + frame] |= np.uint16(1 << label)
+    for label, other in others.items():
+        present[other.cells + frame] |= np.uint16(1 << label)
 
-    cells = np.concatenate([surfaces[label].cells for label in both]) + frame
+    cells = np.concatenate([surface.cells for surface in surfaces.values()]) + frame
     bits = np.repeat(
-        np.array([1 << label for label in both], dtype=np.uint16),
-        [len(surfaces[label]) for label in both],
+        np.array([1 << label for label in surfaces], dtype=np.uint16),
+        [len(surface) for surface in surfaces.values()],
     )
     distances = np.full(len(cells), np.inf)
     left = np.arange(len(cells))
@@ -63,14 +60,13 @@ def find_distances(
         distances[left[hit]] = length_mm
         miss = ~hit
         cells, bits, left = cells[miss], bits[miss], left[miss]
-    start = 0
-    for label in both:
-        stop = start + len(surfaces[label])
-        found[label] = distances[start:stop]
-        start = stop
-        far = np.flatnonzero(np.isinf(found[label]))
+
+    ends = np.cumsum([len(surface) for surface in surfaces.values()])[:-1]
+    found = dict(zip(surfaces, np.split(distances, ends), strict=True))
+    for label, own in found.items():
+        far = np.flatnonzero(np.isinf(own))
         if far.size:
-            found[label][far] = _ask_tree(surfaces[label], far, others[label], spacing_mm)
+            own[far] = _ask_tree(surfaces[label], far, others[label], spacing_mm)
     return found
 
 

@@ -17,7 +17,7 @@ from viscera.metrics.overlap import count_voxels, dice
 from viscera.metrics.surface import find_surfaces
 from viscera.organs import ORGANS, Organ
 from viscera.postprocess.box import organ_box
-from viscera.volume import Labels
+from viscera.volume import Labels, keep_labels
 
 Protocol = Literal["standard", "flare24"]
 PROTOCOLS: tuple[Protocol, ...] = get_args(Protocol)
@@ -84,7 +84,7 @@ def score(
     left_predicted, left_true = counts.sum(axis=1), counts.sum(axis=0)
     both = {label for label in present if left_predicted[label] and left_true[label]}
     if set(np.flatnonzero(left_true + left_predicted)) - {0} != both:
-        prediction, truth = _only(prediction, both), _only(truth, both)
+        prediction, truth = keep_labels(prediction, both), keep_labels(truth, both)
     agreements = _agreements(prediction, truth, both, spacing_mm)
     scores = []
     for organ in organs:
@@ -116,7 +116,7 @@ def _agreements(
     for group in _groups(prediction, truth, both):
         maps = truth, prediction
         if group != both:
-            maps = _only(truth, group), _only(prediction, group)
+            maps = keep_labels(truth, group), keep_labels(prediction, group)
         surfaces, others = (find_surfaces(labels) for labels in maps)
         forth = find_distances(surfaces, others, spacing_mm)
         back = find_distances(others, surfaces, spacing_mm)
@@ -139,13 +139,3 @@ def _groups(prediction: Labels, truth: Labels, both: set[int]) -> list[set[int]]
         for plane in labels.T
     )
     return [both] if changes < _MANY_CHANGES else [{label} for label in sorted(both)]
-
-
-def _only(labels: Labels, wanted: set[int]) -> Labels:
-    """The map with all other labels removed."""
-    table = np.zeros(256, dtype=np.uint8)
-    table[list(wanted)] = list(wanted)
-    kept = np.empty(labels.shape, dtype=np.uint8, order="F")
-    for plane, own in zip(labels.T, kept.T, strict=True):
-        np.take(table, plane, out=own)
-    return kept

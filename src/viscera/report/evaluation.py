@@ -22,6 +22,7 @@ from viscera.report.boxplot import boxplot_png
 from viscera.report.cases import cases_csv
 from viscera.report.examples import Example, Row, best_and_worst, cut_open, examples_png
 from viscera.report.tables import tables
+from viscera.volume import keep_labels
 
 _NAMES = ("cases", "cases.csv", "table.md", "boxplot.png", "examples.png", "summary.json")
 
@@ -127,7 +128,6 @@ def _row(pair: Pair, rules: Rules, title: str) -> Row:
             where=pair.image,
         )
     ct = replace(volume, data=np.asarray(hu), affine=true.affine, nifti_header=None)
-    wanted = np.zeros(256, dtype=np.uint8)
     ids = [organ.id for organ in rules.organs]
-    wanted[ids] = ids
-    return cut_open(Example(title, ct, wanted[true.values], wanted[found.values]))
+    expected, predicted = (keep_labels(labels.values, ids) for labels in (true, found))
+    return cut_open(Example(title, ct, expected, predicted))
