@@ -182,6 +182,18 @@ def test_other_rules_replace_nothing_unasked(folders):
     assert json.loads((folders / "out" / "summary.json").read_text())["protocol"] == "flare24"
 
 
+def test_a_mapping_that_changed_under_its_name_is_another_rule(folders):
+    mapping = folders / "map.toml"
+    call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "-rs", "liver",
+            "--truth-labels", mapping)  # fmt: skip
+    others = ", ".join(map(str, range(3, 14)))
+    mapping.write_text(f"other = [2, {others}]\n[labels]\nliver = 1\n")
+    run(*call)
+    mapping.write_text(f"other = [1, {others}]\n[labels]\nliver = 2\n")
+    with pytest.raises(OutputError, match="a marker of other work"):
+        run(*call)
+
+
 def test_files_of_others_are_not_replaced(folders):
     (folders / "out").mkdir()
     (folders / "out" / "table.md").write_text("mine")

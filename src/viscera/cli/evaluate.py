@@ -81,9 +81,9 @@ def command(
     for option, needs in (("by", "groups"), ("times", "groups")):
         if options[option] and not options[needs]:
             found = f"--{option} without it"
-            raise UsageError(f"--{needs}", found=found, remedy="pass both or none")
+            raise UsageError(f"--{needs}", found=found, remedy=f"add --{needs}")
     if options["images"] and output is None:
-        raise UsageError("-o", found="--images without it", remedy="pass both or none")
+        raise UsageError("-o", found="--images without it", remedy="add -o")
     groups = read_groups(options["groups"], options["by"]) if options["groups"] else None
     seconds = read_seconds(options["times"]) if options["times"] else None
     plan = plan_pairs(prediction, truth, options["listed"], options["images"])
