@@ -173,6 +173,15 @@ def test_nothing_of_others_is_touched(tmp_path, scans, name):
     assert [p for p in (tmp_path / "out").rglob("*") if p.is_file()] == [mine]
 
 
+def test_a_benchmark_and_an_evaluation_keep_apart(tmp_path, scans):
+    call = ("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command", COPY, "-q")
+    run(*call)
+    kept = (tmp_path / "out" / "table.md").read_bytes()
+    with pytest.raises(OutputError, match="marker of another kind"):
+        run("evaluate", scans, scans, "-o", tmp_path / "out", "--overwrite")
+    assert (tmp_path / "out" / "table.md").read_bytes() == kept
+
+
 def bench(tmp_path, scans, command, *more):
     run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--name", "x", "--command",
         command, "-q", *more)  # fmt: skip

@@ -72,19 +72,21 @@ class Rules:
             "truth_labels": self.truth_labels.name,
         }
 
+    def identity(self) -> dict[str, Any]:
+        """All of it, JSON-ready: a mapping file may keep its name and change what it says."""
+        sides = (self.prediction_labels, self.truth_labels)
+        values = [[sorted(map(list, s.values.items())), sorted(s.others)] for s in sides]
+        return {**self.as_dict(), "values": json.loads(json.dumps(values))}
+
     def mark(self, pair: Pair) -> str | None:
         """A checksum of all that decides a case's scores: both files' bytes and these rules.
 
         None where a file cannot be read.
         """
-        conventions = [
-            [sorted(c.values.items()), sorted(c.others)]
-            for c in (self.prediction_labels, self.truth_labels)
-        ]
         files = [fingerprint(path) if path else None for path in (pair.prediction, pair.truth)]
         if "" in files:
             return None
-        told = repr([__version__, self.as_dict(), conventions, files])
+        told = repr([__version__, self.identity(), files])
         return hashlib.sha256(told.encode()).hexdigest()
 
 

@@ -10,6 +10,9 @@ from typing import Any
 from viscera.errors import OutputError
 from viscera.io.atomic import check_absent, check_writable, write_text
 
+# Kinds of work whose files have names in common: each needs a folder of its own.
+MARKERS = ("evaluation.json", "bench.json")
+
 
 def claim(
     marker: Path, content: dict[str, Any], names: Sequence[str], *, overwrite: bool = False
@@ -28,6 +31,14 @@ def claim(
         OutputError: not writable, or it holds something else.
     """
     check_writable(marker)
+    for other in MARKERS:
+        if other != marker.name and marker.with_name(other).exists():
+            raise OutputError(
+                "a folder of one kind of work",
+                found="the marker of another kind",
+                remedy="choose another -o",
+                where=marker.with_name(other),
+            )
     try:
         before = json.loads(marker.read_text(encoding="utf-8"))
     except FileNotFoundError:

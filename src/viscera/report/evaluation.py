@@ -44,11 +44,7 @@ class EvaluationFolder:
         Raises:
             OutputError: not writable, or it holds something else.
         """
-        sides = (rules.prediction_labels, rules.truth_labels)
-        # A mapping file may keep its name and change what it says.
-        values = [{name: list(of) for name, of in side.values.items()} for side in sides]
-        content = {**rules.as_dict(), "values": values}
-        claim(self.path / "evaluation.json", content, _NAMES, overwrite=overwrite)
+        claim(self.path / "evaluation.json", rules.identity(), _NAMES, overwrite=overwrite)
 
     def write(
         self,
