@@ -12,13 +12,14 @@ import pytest
 
 import viscera
 from tests.conftest import ROOT
-from viscera.cli.main import COMMANDS
+from viscera.cli.main import COMMANDS, module_of
 
 SOURCE = ROOT / "src" / "viscera"
 
 # From the top down; a module may import from its own layer and those below.
 LAYERS = (
     {"__main__", "cli"},
+    {"training"},
     {"results"},
     {"report"},
     {"summary"},
@@ -28,7 +29,7 @@ LAYERS = (
     {"predictor", "evaluation", "contestant"},
     {"matching"},
     {"scoring", "checks", "memory"},
-    {"grid", "engine", "postprocess", "metrics"},
+    {"grid", "engine", "postprocess", "metrics", "nets"},
     {"bundles"},
     {"bundle"},
     {"io"},
@@ -80,13 +81,28 @@ def test_arrows_point_down():
                 assert level(room) <= level(other), f"{path.name} imports {name}"
 
 
+def imports_torch(path):
+    found = re.findall(r"^(?:from|import) ([\w.]+)", path.read_text(), flags=re.MULTILINE)
+    own = {f"{room}.{p.stem}": p for p, room in modules() if room in ("nets", "training")}
+    parents = [own[n] for name in found if (n := name.removeprefix("viscera.")) in own]
+    needs = any(name.split(".")[0] in ("torch", "safetensors") for name in found)
+    return needs or any(imports_torch(parent) for parent in parents)
+
+
+def test_only_networks_and_training_know_torch():
+    for path, room in modules():
+        if room not in ("nets", "training"):
+            # Within a function is fine: that is after the user asked for it.
+            assert not imports_torch(path), path.name
+
+
 def test_each_module_imports_on_its_own_and_none_needs_torch():
     names = [
         ".".join(("viscera", *p.relative_to(SOURCE).with_suffix("").parts)).removesuffix(
             ".__init__"
         )
         for p, _ in modules()
-        if p.name != "__main__.py"
+        if p.name != "__main__.py" and not imports_torch(p)
     ]
     code = (
         "import importlib, sys\n"
@@ -123,7 +139,7 @@ def test_every_command_has_a_page_with_every_option(name):
 
 @pytest.mark.parametrize("name", list(COMMANDS))
 def test_the_list_of_commands_is_the_commands_own(name):
-    command = importlib.import_module(f"viscera.cli.{name}").command
+    command = importlib.import_module(f"viscera.cli.{module_of(name)}").command
     assert isinstance(command, click.Command)
     assert command.help.split("\n\n")[0].replace("\n", " ") == COMMANDS[name]
 

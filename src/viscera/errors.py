@@ -9,6 +9,7 @@
       ResourceError                 7   more memory would be needed than there is
       BundleError                   8   a bundle or its weights are invalid
       EngineError                   8   no engine could run the network
+      TrainingError                 9   a training cannot go on, or its result fails its gate
 
 Exit code 0 is success, 1 a bug of ours, 130 and 143 an interruption.
 """
@@ -88,3 +89,9 @@ class EngineError(VisceraError):
     """No engine could open or run the network."""
 
     exit_code = 8
+
+
+class TrainingError(VisceraError):
+    """A training diverged, or its result is not what an export demands."""
+
+    exit_code = 9

@@ -6,6 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from viscera.affine import Affine
 from viscera.conventions import FLARE, Convention
 from viscera.errors import InputError
 from viscera.findings import Finding
@@ -73,27 +74,56 @@ def open_labels(
 def _on_grid_of(true: LabelMap, own: LabelMap, *, where: object, as_they_lie: bool) -> LabelMap:
     """The predicted labels on the truth's grid, with a finding of what had to be done for it."""
     shape = true.values.shape
-    turned = on_grid_of(own.values, own.affine, shape=shape, target=true.affine)
-    if turned is own.values:
+    if not as_they_lie:
+        return bring(own, shape, true.affine, whose="the truth's", where=where)
+    alike = on_grid_of(own.values, own.affine, shape=shape, target=true.affine) is own.values
+    if alike:
         return own
-    if as_they_lie and own.values.shape == shape:
+    if own.values.shape == shape:
         message = "the prediction's affine is not the truth's; flare24 compares voxels as they lie"
         finding = Finding("warning", "grids-differ", message, "check its orientation")
         return replace(own, affine=true.affine, findings=(*own.findings, finding))
-    if turned is None or as_they_lie:
-        raise InputError(
-            f"the truth's grid, {_grid(true)}",
-            found=_grid(own),
-            remedy="write the prediction on the grid of its own scan",
-            where=where,
-        )
-    message = f"axes {own.affine.axcodes} were brought into the truth's {true.affine.axcodes}"
+    raise _other_grid(own, shape, true.affine, "the truth's", where)
+
+
+def bring(
+    own: LabelMap, shape: tuple[int, ...], affine: Affine, *, whose: str, where: object
+) -> LabelMap:
+    """Labels on another grid of the same voxels: axes permuted and flipped, with a finding.
+
+    Args:
+        own: the labels.
+        shape: of the grid, [i, j, k].
+        affine: of the grid.
+        whose: grid it is, for messages.
+        where: the labels' file or case, for messages.
+
+    Raises:
+        InputError: it is a grid of other voxels.
+    """
+    turned = on_grid_of(own.values, own.affine, shape=shape, target=affine)
+    if turned is None:
+        raise _other_grid(own, shape, affine, whose, where)
+    if turned is own.values:
+        return own
+    message = f"axes {own.affine.axcodes} were brought into {whose} {affine.axcodes}"
     finding = Finding("info", "axes-reordered", message)
-    return replace(own, values=turned, affine=true.affine, findings=(*own.findings, finding))
+    return replace(own, values=turned, affine=affine, findings=(*own.findings, finding))
 
 
-def _grid(of: LabelMap) -> str:
-    size = " x ".join(map(str, of.values.shape))
-    spacing = " x ".join(f"{s:.4g}" for s in of.affine.spacing_mm)
-    origin = ", ".join(f"{o:.4g}" for o in of.affine.matrix[:3, 3])
-    return f"{size} voxels of {spacing} mm {of.affine.axcodes} from ({origin})"
+def _other_grid(
+    own: LabelMap, shape: tuple[int, ...], affine: Affine, whose: str, where: object
+) -> InputError:
+    return InputError(
+        f"{whose} grid, {_grid(shape, affine)}",
+        found=_grid(own.values.shape, own.affine),
+        remedy="write the labels on the grid of their own scan",
+        where=where,
+    )
+
+
+def _grid(shape: tuple[int, ...], affine: Affine) -> str:
+    size = " x ".join(map(str, shape))
+    spacing = " x ".join(f"{s:.4g}" for s in affine.spacing_mm)
+    origin = ", ".join(f"{o:.4g}" for o in affine.matrix[:3, 3])
+    return f"{size} voxels of {spacing} mm {affine.axcodes} from ({origin})"

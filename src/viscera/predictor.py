@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import hashlib
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from viscera.engine.protocol import Engine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
+from viscera.grid.grid import ScoreSlab
 from viscera.grid.shear import labels_on
 from viscera.memory import BASE_MB, segmenting_mb, straightening_mb
 from viscera.postprocess import postprocess
@@ -40,7 +42,7 @@ class Predictor:
         self,
         bundle: str | Path | Bundle,
         *,
-        engine: str = "auto",
+        engine: str | Engine = "auto",
         threads: int | None = None,
         memory_limit_mb: float | None = None,
         precision: Precision | None = None,
@@ -50,7 +52,7 @@ class Predictor:
 
         Args:
             bundle: a bundle's folder, the name of a packaged one, or a Bundle.
-            engine: auto, openvino or onnxruntime.
+            engine: auto, openvino or onnxruntime; or a network that is loaded already.
             threads: CPU threads; all that the process may use where not given.
             memory_limit_mb: most memory the process may take; what is free where not given.
             precision: f32 or bf16; the fastest that bundle and CPU allow where not given.
@@ -74,8 +76,12 @@ class Predictor:
             self.bundle = replace(self.bundle, patch=patch)
         self.threads = thread_count(threads)
         self.memory_limit_mb = memory_limit_mb
-        self._engine_name, self._precision = engine, precision
-        self._engine: FallbackEngine | None = None
+        self._engine_name, self._precision = "auto", precision
+        self._engine: Engine | None = None
+        if isinstance(engine, str):
+            self._engine_name = engine
+        else:
+            self._engine = engine
 
     def segment(
         self,
@@ -115,25 +121,14 @@ class Predictor:
             engine = self._loaded()
         with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
             labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
-            if self.bundle.patch:
-                slabs = score_patches(
-                    grid,
-                    straight.data,
-                    engine,
-                    self.bundle.patch,
-                    len(self.bundle.labels),
-                    pool,
-                    tell,
-                )
-            else:
-                assert self.bundle.slices is not None  # Bundle has one or the other
-                slabs = score_slices(grid, straight.data, engine, self.bundle.slices, tell)
+            slabs = self._slabs(grid, straight, engine, pool, tell)
             grid.undo(slabs, self.bundle.label_ids, labels, map_over=pool.map)
         with stages.stage("postprocess"):
             findings += postprocess(labels, straight.affine, self.bundle.postprocess)
             if straight is not volume:
                 labels = labels_on(volume, labels, straight.affine)
-        findings += engine.findings
+        if isinstance(engine, FallbackEngine):
+            findings += engine.findings
         if self.bundle.about.warning:
             findings.append(Finding("warning", "bundle", self.bundle.about.warning))
         if not labels.any():
@@ -146,6 +141,39 @@ class Predictor:
             provenance=self._provenance(engine, grid, need_mb),
             stages=stages,
         )
+
+    def score(self, volume: Volume) -> tuple[Grid, Iterator[ScoreSlab]]:
+        """The network's scores on its own grid, as slabs along z, for those who want no labels.
+
+        Args:
+            volume: one scan whose grid is not sheared.
+
+        Raises:
+            ResourceError: it needs more memory than the limit.
+            BundleError: the weights cannot be run.
+        """
+        _, grid, _ = self._plan(volume)
+
+        def slabs() -> Iterator[ScoreSlab]:
+            with ThreadPoolExecutor(self.threads) as pool:
+                yield from self._slabs(grid, volume, self._loaded(), pool, lambda _done: None)
+
+        return grid, slabs()
+
+    def _slabs(
+        self,
+        grid: Grid,
+        volume: Volume,
+        engine: Engine,
+        pool: Executor,
+        tell: Callable[[float], None],
+    ) -> Iterator[ScoreSlab]:
+        bundle = self.bundle
+        if bundle.patch:
+            channels = len(bundle.labels)
+            return score_patches(grid, volume.data, engine, bundle.patch, channels, pool, tell)
+        assert bundle.slices is not None  # Bundle has one or the other
+        return score_slices(grid, volume.data, engine, bundle.slices, tell)
 
     def made_by(self, settings: str = "") -> str:
         """What stands in every label file: version, a mark of all that shapes labels, network.
@@ -190,7 +218,7 @@ class Predictor:
             return read_volume(source, strict=strict, limit_mb=self.memory_limit_mb)
         return Volume.of(source, affine)
 
-    def _loaded(self) -> FallbackEngine:
+    def _loaded(self) -> Engine:
         if self._engine is None:
             self._engine = open_engine(
                 self.bundle, self._engine_name, threads=self.threads, precision=self._precision

@@ -1,4 +1,7 @@
-"""Strict TOML: tables into frozen dataclasses, where an unknown key or a wrong type is an error."""
+"""Strict TOML: tables into frozen dataclasses, where an unknown key or a wrong type is an error.
+
+And back: tables as TOML.
+"""
 
 from __future__ import annotations
 
@@ -81,3 +84,32 @@ def _convert(hint: Any, value: Any, where: Path, at: str) -> Any:
 
 def _refuse(expected: str, found: str, where: Path) -> BundleError:
     return BundleError(expected, found=found, remedy="mend the file", where=where)
+
+
+def written(table: dict[str, Any]) -> str:
+    """A table as TOML: what `tomllib` reads and does not write."""
+    lines = [f"{key} = {_value(value)}" for key, value in table.items() if not _nested(value)]
+    for key, value in table.items():
+        if isinstance(value, dict):
+            lines += ["", f"[{key}]", *(f"{k} = {_value(v)}" for k, v in value.items())]
+        elif _nested(value):
+            for each in value:
+                lines += ["", f"[[{key}]]", *(f"{k} = {_value(v)}" for k, v in each.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _nested(value: Any) -> bool:
+    return isinstance(value, dict) or (
+        isinstance(value, list | tuple) and bool(value) and isinstance(value[0], dict)
+    )
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        escaped = value.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")
+        return f'"{escaped}"'
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(_value, value)) + "]"
+    return repr(value)

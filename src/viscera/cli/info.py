@@ -4,26 +4,35 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from pathlib import Path
 from typing import Any
 
 import click
 
 from viscera.bundle import Bundle
 from viscera.bundles import packaged, read_bundle
+from viscera.cli.options import need_torch
+from viscera.nets.registry import ARCHITECTURES
+from viscera.organs import ORGANS
 
 
 @click.command()
 @click.argument("bundle", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(bundle: str | None, as_json: bool) -> None:
-    """Show what a bundle is: its network, its grid, its provenance.
+    """Show what a bundle or an architecture is.
 
-    BUNDLE is a folder or the name of a packaged one; without it, the packaged ones are listed.
-    Reading it checks the settings and the weights' checksum.
+    BUNDLE is a folder, the name of a packaged one, or an architecture that `viscera train` knows;
+    without it, all names are listed. Reading a bundle checks its settings and the weights'
+    checksum. Of an architecture, its layers and their cost are shown.
     """
     if bundle is None:
-        names = list(packaged())
-        click.echo(json.dumps(names) if as_json else "\n".join(names))
+        names = {"bundles": list(packaged()), "architectures": list(ARCHITECTURES)}
+        lines = (f"{kind:16} {', '.join(own)}" for kind, own in names.items())
+        click.echo(json.dumps(names) if as_json else "\n".join(lines))
+        return
+    if bundle in ARCHITECTURES and not Path(bundle).is_dir():
+        _show_architecture(bundle, as_json=as_json)
         return
     described = _described(read_bundle(bundle))
     if as_json:
@@ -37,6 +46,43 @@ def command(bundle: str | None, as_json: bool) -> None:
                     click.echo(f"  {name:14} {_text(entry)}")
         else:
             click.echo(f"{key:16} {_text(value)}")
+
+
+def _show_architecture(name: str, *, as_json: bool) -> None:
+    need_torch()
+    from viscera.nets import build_network
+    from viscera.nets.cost import cost_of
+
+    known = ARCHITECTURES[name]
+    network = build_network(name, channels=known.shape[0], classes=len(ORGANS) + 1)
+    cost = cost_of(network, known.shape)
+    field_mm = [round(n * mm) for n, mm in zip(cost.receptive_field, known.spacing_mm, strict=True)]
+    if as_json:
+        table = {**dataclasses.asdict(known), **dataclasses.asdict(cost)}
+        table |= {"multiply_adds": cost.multiply_adds, "thop_flops": cost.thop_flops}
+        click.echo(json.dumps({**table, "receptive_field_mm": field_mm}, indent=2))
+        return
+    shape = " x ".join(map(str, known.shape))
+    rows = {
+        "architecture": f"{name}: {known.title}",
+        "input": f"{shape} voxels of {' x '.join(f'{mm:.3g}' for mm in known.spacing_mm)} mm",
+        "parameters": f"{cost.parameters:,}",
+        "multiply-adds": f"{cost.multiply_adds / 1e9:.3f} G",
+        "thop FLOPs": f"{cost.thop_flops / 1e9:.3f} G",
+        "memory": f"{cost.peak_mb:.0f} MB to run, {cost.activations_mb:.0f} MB of activations to "
+        "train on one sample, in 32 bits",
+        "receptive field": f"{' x '.join(map(str, cost.receptive_field))} voxels, "
+        f"{' x '.join(map(str, field_mm))} mm",
+    }
+    for key, value in rows.items():
+        click.echo(f"{key:16} {value}")
+    click.echo(f"\n{'layer':24} {'kind':28} {'output':18} {'parameters':>12} {'M mult-adds':>12}")
+    for layer in cost.layers:
+        output = "x".join(map(str, layer.output))
+        millions = f"{layer.multiply_adds / 1e6:.2f}"
+        click.echo(
+            f"{layer.name:24} {layer.kind:28} {output:18} {layer.parameters:>12,} {millions:>12}"
+        )
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

@@ -18,9 +18,17 @@ COMMANDS = {
     "segment": "Find the organs in CT scans.",
     "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
     "bench": "Measure whole processes, one scan a start, as FLARE does.",
-    "info": "Show what a bundle is: its network, its grid, its provenance.",
-    "phantom": "Generate a CT-like phantom, for trying viscera without a patient.",
+    "train": "Train a network from folders of scans and labels.",
+    "pseudo-label": "Label scans with a bundle, and say which organs to believe.",
+    "export": "Turn a training into a bundle that gives the same labels.",
+    "info": "Show what a bundle or an architecture is.",
+    "phantom": "Generate a CT-like phantom, to try viscera without a patient.",
 }
+
+
+def module_of(command: str) -> str:
+    """The module of a command's name."""
+    return command.replace("-", "_")
 
 
 class _LazyGroup(click.Group):
@@ -30,7 +38,7 @@ class _LazyGroup(click.Group):
     def get_command(self, _ctx: click.Context, name: str) -> click.Command | None:
         if name not in COMMANDS:
             return None
-        command: click.Command = import_module(f"viscera.cli.{name}").command
+        command: click.Command = import_module(f"viscera.cli.{module_of(name)}").command
         return command
 
     def format_commands(self, _ctx: click.Context, formatter: click.HelpFormatter) -> None:

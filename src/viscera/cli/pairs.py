@@ -6,9 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.cli.cases import by_case, is_dir, volume_files
-from viscera.cli.csvfile import read_csv
 from viscera.cohort import Pair
 from viscera.errors import InputError, UsageError
+from viscera.io.csvfile import read_csv
 from viscera.io.read import case_name, stands
 
 

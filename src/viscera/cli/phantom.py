@@ -28,7 +28,7 @@ def command(
     spacing: tuple[float, float, float],
     overwrite: bool,
 ) -> None:
-    """Generate a CT-like phantom, for trying viscera without a patient.
+    """Generate a CT-like phantom, to try viscera without a patient.
 
     It is geometry with noise, no anatomy: nothing found on it says anything about patients.
     OUTPUT is a .nii.gz or .nii file.

@@ -57,3 +57,26 @@ def cases_bar(cases: int, *, quiet: bool) -> Iterator[Callable[[int], None] | No
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("cases", total=cases)
         yield lambda done: bar.update(task, completed=done)
+
+
+@contextmanager
+def steps_bar(*, quiet: bool) -> Iterator[Callable[[str, int, int], None]]:
+    """A bar over steps, told what is done, how much of it, and all of it; on terminals only."""
+    if quiet or not sys.stderr.isatty():
+        yield lambda _what, _done, _all: None
+        return
+    from rich.console import Console
+    from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+    from rich.progress import Progress as Bar
+
+    columns = (
+        BarColumn(bar_width=32),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        TextColumn("{task.description}"),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("", total=None)
+        yield lambda what, done, whole: bar.update(
+            task, description=what, completed=done, total=whole
+        )

@@ -33,6 +33,8 @@ class Grid:
         shape: z, y, x voxels of the network's grid that cover the scan.
         spacing_mm: z, y, x of the network's grid.
         settings: window and normalisation.
+        first: z, y, x position of the network's first voxel, in voxels of the scan.
+        step: z, y, x distance of the network's voxels, in voxels of the scan.
         into: taps of z, y, x from the scan to the network's grid.
         back: linear taps of z, y, x from the network's grid to the scan.
     """
@@ -42,6 +44,8 @@ class Grid:
     shape: tuple[int, int, int]
     spacing_mm: tuple[float, float, float]
     settings: Input
+    first: tuple[float, float, float]
+    step: tuple[float, float, float]
     into: tuple[Taps, Taps, Taps]
     back: tuple[Taps, Taps, Taps]
 
@@ -64,16 +68,25 @@ class Grid:
             new = tuple(  # type: ignore[assignment]
                 max(1, round(n / step)) for n, step in zip(source_shape, steps, strict=True)
             )
-        first = [
+        first = tuple(
             0.0 if settings.align == "first" else (old - 1 - (n - 1) * step) / 2
             for old, n, step in zip(source_shape, new, steps, strict=True)
-        ]
+        )
         kind = Taps.area if settings.interpolation == "area" else Taps.linear
         axes = list(zip(source_shape, new, first, steps, strict=True))
         into = tuple(kind(old, n, at, step) for old, n, at, step in axes)
         back = tuple(Taps.linear(n, old, -at / step, 1 / step) for old, n, at, step in axes)
         spacing_mm = tuple(s * step for s, step in zip(source_mm, steps, strict=True))
-        return cls(orientation, source_shape, new, spacing_mm, settings, into, back)  # type: ignore[arg-type]
+        triples: dict[str, Any] = {
+            "source_shape": source_shape,
+            "shape": new,
+            "spacing_mm": spacing_mm,
+            "first": first,
+            "step": steps,
+            "into": into,
+            "back": back,
+        }
+        return cls(orientation=orientation, settings=settings, **triples)
 
     @property
     def lowest(self) -> float:
@@ -106,6 +119,34 @@ class Grid:
         result -= np.float32(offset)
         result /= np.float32(divisor)
         return result
+
+    def nearest(self, labels: NDArray[Any]) -> NDArray[Any]:
+        """The scan's labels [i, j, k] at the network's voxels [z, y, x], each the nearest one's."""
+        at = (
+            np.clip(np.rint(first + np.arange(new) * step).astype(np.intp), 0, old - 1)
+            for old, new, first, step in zip(
+                self.source_shape, self.shape, self.first, self.step, strict=True
+            )
+        )
+        return self.orientation.view(labels)[np.ix_(*at)]
+
+    def affine(self, source: Affine) -> Affine:
+        """The affine of the network's voxels [x, y, z], from the scan's."""
+        matrix = np.zeros((4, 4))
+        matrix[3, 3] = 1
+        # Of x, y, z: which of the scan's axes it runs along, from where, how fast, which way.
+        rows = zip(
+            self.orientation.axes,
+            self.orientation.flips,
+            self.source_shape[::-1],
+            self.first[::-1],
+            self.step[::-1],
+            strict=True,
+        )
+        for axis, (own, flip, length, first, step) in enumerate(rows):
+            matrix[own, axis] = -step if flip else step
+            matrix[own, 3] = length - 1 - first if flip else first
+        return Affine(source.matrix @ matrix)
 
     def undo(
         self,

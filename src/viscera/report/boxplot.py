@@ -6,16 +6,13 @@ import io
 from collections.abc import Sequence
 
 import numpy as np
-from PIL import Image, ImageDraw
+from PIL import Image
 
 from viscera.organs import Organ
-from viscera.report.panel import font
+from viscera.report.pen import DIM, GRID, INK, PAPER, SHARPER, Pen
 
-_INK, _DIM, _GRID, _PAPER = (28, 30, 34), (112, 118, 126), (226, 229, 233), (255, 255, 255)
 _PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 70
-_SHARPER = 2  # drawn larger by this and averaged down
 _NARROWEST_PX = 560  # leaves room for the title
-_DOT_PX = 2.5
 
 
 def boxplot_png(
@@ -35,18 +32,18 @@ def boxplot_png(
     slot = max(_SLOT_PX, _NARROWEST_PX / len(organs))
     width = round(_LEFT_PX + len(organs) * slot + 30)
     height = _TOP_PX + len(panels) * (_PLOT_PX + _GAP_PX) + _NAMES_PX
-    page = Image.new("RGB", (width * _SHARPER, height * _SHARPER), _PAPER)
-    pen = _Pen(page)
-    pen.text((_LEFT_PX + 4, 12), title, _INK, 17)
-    pen.text((width - 30, 14), "box: quartiles   line: median   diamond: mean", _DIM, 13, "ra")
+    page = Image.new("RGB", (width * SHARPER, height * SHARPER), PAPER)
+    pen = Pen(page)
+    pen.text((_LEFT_PX + 4, 12), title, INK, 17)
+    pen.text((width - 30, 14), "box: quartiles   line: median   diamond: mean", DIM, 13, "ra")
     rng = np.random.default_rng(0)  # places dots beside each other
     for number, (metric, columns) in enumerate(panels):
         top = _TOP_PX + number * (_PLOT_PX + _GAP_PX)
         for percent in range(0, 101, 20):
             y = top + _PLOT_PX * (1 - percent / 100)
-            pen.line((_LEFT_PX, y), (width - 30, y), _GRID, 1)
-            pen.text((_LEFT_PX - 8, y), str(percent), _DIM, 13, "rm")
-        pen.text((_LEFT_PX + 4, top - 28), f"{metric} (%)", _INK, 15)
+            pen.line((_LEFT_PX, y), (width - 30, y), GRID, 1)
+            pen.text((_LEFT_PX - 8, y), str(percent), DIM, 13, "rm")
+        pen.text((_LEFT_PX + 4, top - 28), f"{metric} (%)", INK, 15)
         for place, (organ, values) in enumerate(zip(organs, columns, strict=True)):
             known = np.array([value for value in values if np.isfinite(value)])
             if known.size:
@@ -54,14 +51,14 @@ def boxplot_png(
                 _box(pen, centre, top, known, organ.colour, rng)
     base = height - _NAMES_PX - _GAP_PX + 12
     for place, organ in enumerate(organs):
-        pen.slanted((_LEFT_PX + (place + 0.5) * slot, base), organ.title, _INK, 14)
+        pen.slanted((_LEFT_PX + (place + 0.5) * slot, base), organ.title, INK, 14)
     file = io.BytesIO()
     page.resize((width, height), Image.Resampling.BOX).save(file, "PNG")
     return file.getvalue()
 
 
 def _box(
-    pen: _Pen,
+    pen: Pen,
     centre: float,
     top: float,
     values: np.ndarray[tuple[int, ...], np.dtype[np.float64]],
@@ -86,50 +83,5 @@ def _box(
     pen.rectangle((centre - half, height_of(q3), centre + half, height_of(q1)), pale, dark)
     for value, shift in zip(values, rng.uniform(-0.6, 0.6, len(values)) * half, strict=True):
         pen.dot((centre + shift, height_of(value)), dark)
-    pen.line((centre - half, height_of(median)), (centre + half, height_of(median)), _INK, 2)
+    pen.line((centre - half, height_of(median)), (centre + half, height_of(median)), INK, 2)
     pen.diamond((centre, height_of(float(values.mean()))))
-
-
-class _Pen:
-    """Draws in the page's own units on a picture that is larger."""
-
-    def __init__(self, page: Image.Image) -> None:
-        self._page, self._draw = page, ImageDraw.Draw(page)
-
-    def line(self, a: Sequence[float], b: Sequence[float], ink: tuple[int, ...], px: float) -> None:
-        self._draw.line([_up(a), _up(b)], ink, round(px * _SHARPER))
-
-    def rectangle(
-        self, box: Sequence[float], fill: tuple[int, ...], outline: tuple[int, ...]
-    ) -> None:
-        self._draw.rectangle([_up(box[:2]), _up(box[2:])], fill, outline, _SHARPER)
-
-    def dot(self, at: Sequence[float], ink: tuple[int, ...]) -> None:
-        x, y = _up(at)
-        r = _DOT_PX * _SHARPER
-        self._draw.ellipse([(x - r, y - r), (x + r, y + r)], ink, _PAPER, 1)
-
-    def diamond(self, at: Sequence[float]) -> None:
-        x, y = _up(at)
-        r = 5.0 * _SHARPER
-        points = [(x - r, y), (x, y - r), (x + r, y), (x, y + r)]
-        self._draw.polygon(points, _PAPER, _INK, _SHARPER)
-
-    def text(
-        self, at: Sequence[float], text: str, ink: tuple[int, ...], size: int, anchor: str = "la"
-    ) -> None:
-        self._draw.text(_up(at), text, ink, font(size * _SHARPER), anchor=anchor)
-
-    def slanted(self, at: Sequence[float], text: str, ink: tuple[int, ...], size: int) -> None:
-        """Text that rises towards its end, which stands at this point."""
-        letters = font(size * _SHARPER)
-        long = round(self._draw.textlength(text, letters)) + 4
-        strip = Image.new("L", (long, round(size * 1.4) * _SHARPER))
-        ImageDraw.Draw(strip).text((0, 0), text, 255, letters)
-        turned = strip.rotate(35, expand=True, resample=Image.Resampling.BICUBIC)
-        x, y = _up(at)
-        self._page.paste(ink, (round(x - turned.width + 10), round(y)), turned)
-
-
-def _up(point: Sequence[float]) -> tuple[float, float]:
-    return point[0] * _SHARPER, point[1] * _SHARPER

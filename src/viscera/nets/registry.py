@@ -1,0 +1,131 @@
+"""Architectures by name. Torch is imported when one is built, not before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from difflib import get_close_matches
+from importlib import import_module
+from typing import Any, Literal
+
+from viscera.errors import EngineError, UsageError
+
+Norm = Literal["batch", "group"]
+
+
+@dataclass(frozen=True)
+class Architecture:
+    """A family of networks that differ in widths, channels and classes.
+
+    Attributes:
+        name: as in ``architecture.weights``.
+        title: one line for people.
+        home: ``module:class`` within `viscera.nets`.
+        widths: channels of each level, finest first.
+        norm: normalisation where none is chosen.
+        shape: channels and sizes of a usual input, (C, y, x) or (C, z, y, x).
+        spacing_mm: usual spacing of that input along its sizes.
+        supervises: whether coarser levels can be scored too, for deep supervision.
+    """
+
+    name: str
+    title: str
+    home: str
+    widths: tuple[int, ...]
+    norm: Norm
+    shape: tuple[int, ...]
+    spacing_mm: tuple[float, ...]
+    supervises: bool = False
+
+    @property
+    def rank(self) -> int:
+        """2 for networks over slices, 3 for networks over patches."""
+        return len(self.shape) - 1
+
+
+# A slice of 192 pixels covers a field of view of 400 mm.
+_SLICE_MM = (400 / 192, 400 / 192)
+_EVERY = (
+    Architecture(
+        "dsunet16",
+        "depthwise separable U-Net with channel attention, the paper's",
+        "dsunet:DsUnet",
+        (16, 32, 64, 128),
+        "group",
+        (3, 192, 192),
+        _SLICE_MM,
+    ),
+    Architecture(
+        "unet64",
+        "the original U-Net, the paper's baseline",
+        "unet:Unet",
+        (64, 128, 256, 512, 1024),
+        "batch",
+        (3, 192, 192),
+        _SLICE_MM,
+    ),
+    Architecture(
+        "visceranet",
+        "3-D residual U-Net with a strided stem, ours",
+        "visceranet:VisceraNet",
+        (24, 48, 96, 192),
+        "batch",
+        (1, 96, 112, 112),
+        (3.0, 3.0, 3.0),
+        supervises=True,
+    ),
+)
+ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in _EVERY}
+
+
+def architecture(name: str) -> Architecture:
+    """An architecture by its name.
+
+    Raises:
+        UsageError: there is none.
+    """
+    if name not in ARCHITECTURES:
+        near = get_close_matches(name, ARCHITECTURES, n=1)
+        remedy = f"did you mean {near[0]!r}?" if near else "choose one of these"
+        raise UsageError(", ".join(ARCHITECTURES), found=repr(name), remedy=remedy)
+    return ARCHITECTURES[name]
+
+
+def build_network(
+    name: str,
+    *,
+    channels: int,
+    classes: int,
+    widths: Sequence[int] = (),
+    norm: Norm | None = None,
+    supervised: bool = False,
+) -> Any:
+    """A torch module with random weights: (N, channels, ...) in, (N, classes, ...) scores out.
+
+    Args:
+        name: of the architecture.
+        channels: of the input.
+        classes: of the scores, background included.
+        widths: channels of each level; the architecture's own where empty.
+        norm: batch or group; the architecture's own where not given.
+        supervised: while training, the result is a list of scores, finest level first.
+
+    Raises:
+        UsageError: no such architecture, or it cannot be supervised.
+        EngineError: torch is not installed.
+    """
+    found = architecture(name)
+    if supervised and not found.supervises:
+        known = ", ".join(each.name for each in _EVERY if each.supervises)
+        remedy = "set loss.deep_supervision to 0"
+        raise UsageError(f"{known} for deep supervision", found=name, remedy=remedy)
+    module, _, kind = found.home.partition(":")
+    try:
+        build = getattr(import_module(f"viscera.nets.{module}"), kind)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        remedy = "pip install 'viscera[train]'"
+        raise EngineError("torch, which training needs", found="none", remedy=remedy) from error
+    options = {"supervised": True} if supervised else {}
+    return build(channels, classes, tuple(widths) or found.widths, norm or found.norm, **options)

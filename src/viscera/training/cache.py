@@ -1,0 +1,155 @@
+"""The cache: every case on the network's grid, as bytes, mapped into memory while training.
+
+A folder with, for each case, ``CASE.image.npy`` (uint8 [z, y, x], the window from 0 to 255),
+``CASE.labels.z`` (the same shape, channels of the network's scores, compressed),
+``CASE.points.npy`` (random voxels of each organ), and one ``cache.json``. Nothing else is needed to
+train.
+"""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.affine import Affine
+from viscera.errors import InputError, OutputError
+from viscera.io.atomic import write_text
+from viscera.volume import Labels, Volume
+
+IGNORED = 255  # voxels that no loss looks at
+LEVELS = 255  # of the window
+
+
+@dataclass(frozen=True)
+class CachedCase:
+    """One case of a cache.
+
+    Attributes:
+        name, patient, weight, pseudo, part: as in `TrainingCase`.
+        contents: checksum of the scan's file.
+        marked: all that shaped the labels.
+        shape: [z, y, x] voxels.
+        spacing_mm: of z, y, x.
+        affine: of the voxels [x, y, z], row by row.
+        annotated: organs of the network that these labels speak of, present or not.
+        voxels: of each organ that is present.
+        labelled_slices: numbers z of slices with any organ.
+        corner: y, x on the whole grid at which the kept part begins.
+        teacher: mark of the teacher whose soft scores lie there; empty without one.
+        folder: where its files lie.
+    """
+
+    name: str
+    patient: str
+    weight: float
+    pseudo: bool
+    part: str
+    contents: str
+    marked: str
+    shape: tuple[int, int, int]
+    spacing_mm: tuple[float, float, float]
+    affine: tuple[float, ...]
+    annotated: tuple[str, ...]
+    voxels: dict[str, int]
+    labelled_slices: tuple[int, ...]
+    corner: tuple[int, int] = (0, 0)
+    teacher: str = ""
+    folder: Path = Path()
+
+    def file(self, kind: str) -> Path:
+        """One of its files."""
+        return self.folder / f"{self.name}.{kind}"
+
+    def image(self) -> NDArray[np.uint8]:
+        """[z, y, x], mapped from its file."""
+        array: NDArray[np.uint8] = np.load(self.file("image.npy"), mmap_mode="r")
+        return array
+
+    def labels(self) -> Labels:
+        """[z, y, x] channels of the network's scores; 255 is ignored."""
+        return self.unpacked("labels.z")
+
+    def unpacked(self, kind: str) -> NDArray[np.uint8]:
+        """A compressed array of this shape, or several of them one after another."""
+        values = np.frombuffer(zlib.decompress(self.file(kind).read_bytes()), dtype=np.uint8)
+        return values.reshape(-1, *self.shape) if values.size > np.prod(self.shape) else (
+            values.reshape(self.shape)
+        )  # fmt: skip
+
+    def points(self) -> NDArray[np.uint16]:
+        """(n, 4) random voxels: channel, z, y, x."""
+        array: NDArray[np.uint16] = np.load(self.file("points.npy"))
+        return array
+
+    def volume(self, window_hu: tuple[float, float]) -> Volume:
+        """What was cached, as a CT that `viscera segment` could be given."""
+        low, high = window_hu
+        data = self.image().astype(np.float32) * ((high - low) / LEVELS) + low
+        return Volume(data.T, Affine(np.reshape(self.affine, (4, 4))), self.name)
+
+
+@dataclass(frozen=True)
+class Cache:
+    """All cases of a cache.
+
+    Attributes:
+        folder: where it lies.
+        grid_mark: of the recipe's grid, see `Recipe.grid_mark`.
+        cases: by name.
+    """
+
+    folder: Path
+    grid_mark: str
+    cases: tuple[CachedCase, ...] = ()
+
+    def save(self) -> None:
+        """Write cache.json."""
+        entries = []
+        for case in self.cases:
+            entry = asdict(case)
+            del entry["folder"]
+            entries.append(entry)
+        text = json.dumps({"grid": self.grid_mark, "cases": entries}, indent=1)
+        write_text(self.folder / "cache.json", text, overwrite=True)
+
+    def only(self, names: Sequence[str]) -> Cache:
+        """The cache with these cases only."""
+        return replace(self, cases=tuple(case for case in self.cases if case.name in set(names)))
+
+
+def open_cache(folder: Path, grid_mark: str) -> Cache:
+    """A cache as it stands; an empty one where there is none yet.
+
+    Raises:
+        InputError: damaged.
+        OutputError: made for another grid.
+    """
+    path = folder / "cache.json"
+    if not path.exists():
+        return Cache(folder, grid_mark)
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        cases = tuple(_entry(entry, folder) for entry in content["cases"])
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        remedy = "remove the folder; it can be made again"
+        raise InputError("a cache", found=str(error), remedy=remedy, where=path) from error
+    if content["grid"] != grid_mark:
+        raise OutputError(
+            "a cache of this recipe's grid",
+            found="one of another grid, window or set of labels",
+            remedy="choose another --cache",
+            where=path,
+        )
+    return Cache(folder, grid_mark, cases)
+
+
+def _entry(entry: dict[str, Any], folder: Path) -> CachedCase:
+    lists = ("shape", "spacing_mm", "affine", "annotated", "labelled_slices", "corner")
+    return CachedCase(**{**entry, **{key: tuple(entry[key]) for key in lists}, "folder": folder})

@@ -1,0 +1,138 @@
+"""Augmentation of geometry: image and labels move together. Tensors live on any device.
+
+Images are (N, D, y, x) in [0, 1]; labels are (N, d, y, x) uint8. Slice networks (rank 2) move
+their slices in plane, patch networks (rank 3) move in all directions.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from viscera.training.cache import IGNORED
+from viscera.training.settings import Augment
+
+_COARSE = 6  # knots of the elastic field along each axis
+
+
+def moved_points(
+    count: int,
+    sizes: Sequence[int],
+    augment: Augment,
+    generator: torch.Generator,
+) -> Tensor:
+    """Where each voxel of the results comes from: (count, *sizes, rank), -1 to 1 along x, y, z.
+
+    Args:
+        count: samples.
+        sizes: y, x or z, y, x.
+        augment: magnitudes of the affine map and of the elastic field.
+        generator: of the device on which the points shall lie.
+    """
+    rank, device = len(sizes), generator.device
+
+    def uniform(*shape: int) -> Tensor:
+        return torch.rand(*shape, generator=generator, device=device) * 2 - 1
+
+    angles = uniform(count, 3) * math.radians(augment.rotate_deg)
+    matrix = torch.diag_embed(1 + uniform(count, rank) * augment.scale)
+    # Rotation about z turns x and y; the others tilt the stack, and stay smaller.
+    planes = ((0, 1, 1.0),) if rank == 2 else ((0, 1, 1.0), (1, 2, 0.5), (0, 2, 0.5))
+    # Angles are in voxels' own space; sizes differ, so the map works on voxel distances.
+    extent = torch.tensor(list(sizes[::-1]), dtype=torch.float32, device=device)
+    for number, (a, b, share) in enumerate(planes):
+        turn = torch.eye(rank, device=device).repeat(count, 1, 1)
+        cos, sin = torch.cos(angles[:, number] * share), torch.sin(angles[:, number] * share)
+        turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
+        matrix = turn @ matrix
+    matrix = matrix * extent / extent[:, None]
+    shift = uniform(count, rank, 1) * augment.shift * 2
+    theta = torch.cat((matrix, shift), dim=2)
+    points = F.affine_grid(theta, [count, 1, *sizes], align_corners=False)
+    if augment.elastic:
+        knots = uniform(count, rank, *[_COARSE] * rank) * (2 * augment.elastic)
+        mode = "bicubic" if rank == 2 else "trilinear"
+        field = F.interpolate(knots, list(sizes), mode=mode, align_corners=True)
+        field = field / extent.view(1, rank, *[1] * rank)
+        points = points + field.movedim(1, -1)
+    return points
+
+
+def moved_image(image: Tensor, points: Tensor) -> Tensor:
+    """The image at these points, interpolated linearly; its borders go on outside."""
+    if points.shape[-1] == 2:  # a stack's slices are channels that move alike
+        return F.grid_sample(image, points, padding_mode="border", align_corners=False)
+    moved = F.grid_sample(image[:, None], points, padding_mode="border", align_corners=False)
+    return moved[:, 0]
+
+
+def moved_labels(labels: Tensor, points: Tensor) -> Tensor:
+    """The labels of the nearest voxels; what comes from outside is ignored."""
+    shifted = labels.float() + 1  # so that what grid_sample fills in, 0, is none of them
+    if points.shape[-1] == 3:
+        shifted = shifted[:, None]
+    moved = F.grid_sample(shifted, points, mode="nearest", align_corners=False).round() - 1
+    moved = torch.where(moved < 0, IGNORED, moved).to(torch.uint8)
+    return moved[:, 0] if points.shape[-1] == 3 else moved
+
+
+def mirrored_sides(
+    image: Tensor, labels: Tensor, which: Tensor, pairs: Sequence[tuple[int, int]]
+) -> tuple[Tensor, Tensor]:
+    """These samples mirrored left to right, and their right and left organs swapped with them.
+
+    Args:
+        image: (N, D, y, x).
+        labels: (N, ..., y, x).
+        which: (N,) bool.
+        pairs: channels of right and left organs.
+    """
+    table = torch.arange(256, dtype=torch.uint8, device=labels.device)
+    for right, left in pairs:
+        table[right], table[left] = left, right
+    turned = table[labels.flip(-1).long()]
+    image = torch.where(which.view(-1, 1, 1, 1), image.flip(-1), image)
+    return image, torch.where(which.view(-1, *[1] * (labels.dim() - 1)), turned, labels)
+
+
+def cut_field(image: Tensor, labels: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask (N, 1, y, x) of what a narrow, round field of view shows; all of it elsewhere.
+
+    Args:
+        image: (N, D, y, x), for its shape.
+        labels: unused but for their device.
+        which: (N,) bool, samples that are cut.
+        generator: of randomness.
+    """
+    count, _, height, width = image.shape
+    y = torch.linspace(-1, 1, height, device=labels.device).view(1, 1, -1, 1)
+    x = torch.linspace(-1, 1, width, device=labels.device).view(1, 1, 1, -1)
+    random = torch.rand(3, count, 1, 1, 1, generator=generator, device=generator.device)
+    radius, dy, dx = 0.6 + 0.35 * random[0], 0.4 * random[1] - 0.2, 0.4 * random[2] - 0.2
+    inside = (y - dy) ** 2 + (x - dx) ** 2 < radius**2
+    return inside | ~which.view(-1, 1, 1, 1)
+
+
+def cut_stack(
+    image: Tensor, labels: Tensor, generator: torch.Generator, *, mirror: bool
+) -> tuple[Tensor, Tensor]:
+    """One sample (D, y, x) as if its scan ended within it: slices beyond mirrored, or empty.
+
+    Labels of slices beyond are ignored, as no prediction there is ever used.
+    """
+    depth = image.shape[0]
+    random = torch.rand(2, generator=generator, device=generator.device).tolist()
+    length = max(2, round(depth * (0.3 + 0.6 * random[0])))
+    start = round((depth - length) * random[1])
+    index = torch.arange(depth, device=image.device) - start
+    beyond = (index < 0) | (index >= length)
+    period = 2 * (length - 1)
+    folded = index.abs() % period
+    folded = torch.minimum(folded, period - folded) + start
+    image = image[folded] if mirror else torch.where(beyond.view(-1, 1, 1), 0.0, image)
+    ignored = torch.where(beyond.view(-1, 1, 1), torch.full_like(labels, IGNORED), labels)
+    return image, ignored

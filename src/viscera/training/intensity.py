@@ -1,0 +1,96 @@
+"""Augmentation of intensities: what scanners, kernels, doses and contrast phases change.
+
+Images are (N, D, y, x) in [0, 1], shares of the window.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F  # noqa: N812
+
+from viscera.training.cache import IGNORED
+
+# Limits in shares of the window: of 500 HU, these are 60, 50, 25 and 25 HU.
+_CONTRAST, _STRETCH, _SHIFT, _NOISE = 0.12, 0.10, 0.05, 0.05
+
+
+def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
+    """From -1 to 1."""
+    return torch.rand(*shape, generator=generator, device=generator.device) * 2 - 1
+
+
+def _blurred(image: Tensor) -> Tensor:
+    """Each slice smoothed by the kernel 1 2 1."""
+    kernel = torch.tensor([1.0, 2.0, 1.0], device=image.device)
+    kernel = (kernel[:, None] * kernel / 16).view(1, 1, 3, 3)
+    depth = image.shape[1]
+    return F.conv2d(
+        F.pad(image, (1, 1, 1, 1), mode="replicate"),
+        kernel.expand(depth, 1, 3, 3),
+        groups=depth,
+    )
+
+
+def other_contrast(
+    image: Tensor, labels: Tensor, classes: int, generator: torch.Generator
+) -> Tensor:
+    """Each organ brighter or darker by its own amount, softly at its border.
+
+    Args:
+        image: (N, D, y, x).
+        labels: (N, d, y, x); of a stack's centre slice if d is 1.
+        classes: channels of the network's scores.
+        generator: of randomness.
+    """
+    table = torch.zeros(len(image), 256, device=image.device)
+    table[:, 1:classes] = _uniform((len(image), classes - 1), generator) * _CONTRAST
+    table[:, IGNORED] = 0
+    offset = table.gather(1, labels.flatten(1).long()).view(labels.shape)
+    return image + _blurred(offset)
+
+
+def other_window(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Stretched about its middle and shifted."""
+    stretch, shift = _uniform((2, len(image), 1, 1, 1), generator)
+    return (image - 0.5) * (1 + stretch * _STRETCH) + 0.5 + shift * _SHIFT
+
+
+def with_noise(image: Tensor, generator: torch.Generator) -> Tensor:
+    """Noise of random strength, as fine as voxels or as coarse as a soft kernel makes it."""
+    strength, coarse = _uniform((2, len(image), 1, 1, 1), generator).abs()
+    noise = torch.randn(image.shape, generator=generator, device=generator.device)
+    soft = _blurred(noise) * 2.667  # restores the standard deviation: 16 / 6
+    return image + strength * _NOISE * torch.where(coarse > 0.5, soft, noise)
+
+
+def other_kernel(image: Tensor, generator: torch.Generator) -> Tensor:
+    """A softer or a sharper reconstruction kernel."""
+    sharper = _uniform((len(image), 1, 1, 1), generator)
+    return image + sharper * (image - _blurred(image))
+
+
+def coarser_in_plane(image: Tensor, generator: torch.Generator) -> Tensor:
+    """One sample (D, y, x) as if its pixels had been 1.3 to 3 times as large."""
+    factor = 2.15 + 0.85 * float(_uniform((1,), generator))
+    size = [max(2, round(n / factor)) for n in image.shape[1:]]
+    small = F.interpolate(image[None], size, mode="area")
+    return F.interpolate(small, list(image.shape[1:]), mode="bilinear", align_corners=False)[0]
+
+
+def thicker_slices(
+    image: Tensor, spacing_mm: float, slice_mm: tuple[float, float], generator: torch.Generator
+) -> Tensor:
+    """One sample (D, y, x) as if its slices had been averaged over a random thickness."""
+    low, high = slice_mm
+    thickness_mm = low + (high - low) * float(_uniform((1,), generator).abs())
+    depth = image.shape[0]
+    count = max(2, round(depth * spacing_mm / thickness_mm))
+    if count >= depth:
+        return image
+    columns = image.flatten(1).T[None]  # (1, y x, D)
+    thick = F.interpolate(columns, count, mode="area")
+    again = F.interpolate(thick, depth, mode="linear", align_corners=False)
+    return again[0].T.reshape(image.shape)

@@ -1,0 +1,62 @@
+"""The journal of a training: metrics.jsonl, and TensorBoard's files where wished."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from viscera.errors import EngineError
+from viscera.io.atomic import write_text
+
+METRICS = "metrics.jsonl"
+
+
+class Journal:
+    """Appends a line a fact; after an interruption, lines that will be written again are gone."""
+
+    def __init__(self, folder: Path, *, step: int, tensorboard: bool = False) -> None:
+        """Open it.
+
+        Args:
+            folder: of the training.
+            step: from which the training goes on.
+            tensorboard: also write TensorBoard's files, into ``tensorboard/``.
+
+        Raises:
+            EngineError: TensorBoard is wished and not installed.
+        """
+        self._path = folder / METRICS
+        kept = [line for line in read_journal(folder) if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        write_text(self._path, text, overwrite=True)
+        self._board: Any = None
+        if tensorboard:
+            try:
+                from torch.utils.tensorboard import SummaryWriter
+            except ImportError as error:
+                raise EngineError(
+                    "tensorboard", found="none", remedy="pip install tensorboard"
+                ) from error
+            self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    def note(self, kind: str, step: int, values: dict[str, Any]) -> None:
+        """One fact, such as the loss of some steps or a validation."""
+        with self._path.open("a", encoding="utf-8") as file:
+            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, int | float):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+            self._board.flush()
+
+
+def read_journal(folder: Path) -> list[dict[str, Any]]:
+    """All facts of a training's folder; a last line that was cut off is left out."""
+    lines = []
+    try:
+        for line in (folder / METRICS).read_text(encoding="utf-8").splitlines():
+            lines.append(json.loads(line))
+    except (OSError, ValueError):
+        pass
+    return lines

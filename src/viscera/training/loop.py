@@ -1,0 +1,276 @@
+"""The training loop, to be read from top to bottom."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from viscera.errors import TrainingError
+from viscera.nets import build_network
+from viscera.training.augment import Samples, augmented
+from viscera.training.cache import CachedCase
+from viscera.training.checkpoint import (
+    BEST,
+    LAST,
+    Reached,
+    load_checkpoint,
+    load_weights,
+    save_checkpoint,
+)
+from viscera.training.distributed import Processes
+from viscera.training.journal import Journal
+from viscera.training.losses import loss_of
+from viscera.training.optimise import Average, learning_rate, make_optimiser
+from viscera.training.recipe import Recipe
+from viscera.training.sampling import Sampler
+from viscera.training.validation import Validation, validate
+
+_MOST_SKIPPED = 3  # in a row
+_NOTE_EVERY = 10  # steps
+# Fastest on CPUs with batch normalisation; GroupNorm's backward pass is slow in it.
+_CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+
+
+@dataclass(frozen=True)
+class Watch:
+    """Who is told what on the way; nobody by default.
+
+    Attributes:
+        step: takes steps done, all steps, and the loss.
+        validation: takes steps done and what was found.
+    """
+
+    step: Callable[[int, int, float], None] = lambda _step, _steps, _loss: None
+    validation: Callable[[int, Validation], None] = lambda _step, _validation: None
+
+
+def new_network(recipe: Recipe) -> nn.Module:
+    """The recipe's network; its random weights follow from the recipe's seed."""
+    channels = recipe.slices.stack if recipe.slices else 1
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(recipe.optimisation.seed)
+        network: nn.Module = build_network(
+            recipe.network.architecture,
+            channels=channels,
+            classes=len(recipe.labels),
+            widths=recipe.network.widths,
+            norm=recipe.network.norm,
+            supervised=recipe.loss.deep_supervision > 0,
+        )
+    return network
+
+
+class Training:
+    """One training in its folder, begun or gone on with.
+
+    Attributes:
+        reached: how far it is.
+        steps: of the whole recipe.
+        validation: the last one, if there was any.
+    """
+
+    def __init__(
+        self,
+        recipe: Recipe,
+        cases: Sequence[CachedCase],
+        held: Sequence[CachedCase],
+        folder: Path,
+        processes: Processes,
+        *,
+        init: Path | None = None,
+        tensorboard: bool = False,
+    ) -> None:
+        """Set everything up as the last checkpoint left it.
+
+        Args:
+            recipe: all that decides the result.
+            cases: to train on.
+            held: to validate with; may be empty.
+            folder: takes checkpoints and the journal; exists.
+            processes: this one among all.
+            init: weights to begin with where there is no checkpoint.
+            tensorboard: also write TensorBoard's files.
+
+        Raises:
+            InputError: a checkpoint is damaged, or weights are of another network.
+        """
+        self._recipe, self._held, self._folder, self._processes = recipe, held, folder, processes
+        self._how, self._device = recipe.optimisation, processes.device
+        self._network = new_network(recipe)
+        self._layout = _CHANNELS_LAST[3 if recipe.patch else 2]
+        if any(isinstance(module, nn.GroupNorm) for module in self._network.modules()):
+            self._layout = torch.contiguous_format
+        self._network.to(self._device, memory_format=self._layout)
+        if init is not None:
+            load_weights(init, self._network)
+        self._optimiser = make_optimiser(self._network, self._how)
+        self._average = Average(self._network, self._how.ema) if self._how.ema else None
+        self.reached = Reached(recipe_mark=recipe.mark)
+        if (folder / LAST).exists():
+            self.reached = load_checkpoint(
+                folder / LAST, self._network, optimiser=self._optimiser, average=self._averaged
+            )
+        self._trained: nn.Module = self._network
+        if processes.world > 1:
+            self._trained = DistributedDataParallel(self._network)
+        self._sampler = Sampler(cases, recipe)
+        self._per_epoch = self._how.steps_per_epoch or -(-self._sampler.slices // self._how.batch)
+        self.steps = self._how.epochs * self._per_epoch
+        self.validation: Validation | None = None
+        self._generator = torch.Generator(self._device)
+        self._journal = None
+        if processes.first:
+            self._journal = Journal(folder, step=self.reached.step, tensorboard=tensorboard)
+        self._losses: list[float] = []
+        self._skipped_in_a_row = 0
+        self._before_s, self._begun = self.reached.seconds, time.monotonic()
+
+    def run(self, *, minutes: float | None = None, watch: Watch | None = None) -> bool:
+        """Train until all steps are done, or the minutes are over; both end in a checkpoint.
+
+        Args:
+            minutes: to train for at most; a step that has begun is finished.
+            watch: who is told.
+
+        Returns:
+            Whether all steps are done.
+
+        Raises:
+            TrainingError: three gradients in a row were no numbers.
+            OutputError: a checkpoint cannot be written; the one before it stands.
+        """
+        watch = watch or Watch()
+        saved = noted = self._begun = time.monotonic()
+        limit_s = float("inf") if minutes is None else minutes * 60
+        out_of_time = self._processes.any(limit_s <= 0)
+        with ThreadPoolExecutor(1) as reader:  # reads the next samples while these are learnt from
+            coming = reader.submit(self._samples, self.reached.step)
+            while self.reached.step < self.steps and not out_of_time:
+                samples = coming.result()
+                coming = reader.submit(self._samples, self.reached.step + 1)
+                norm = self._learn(samples)
+                step = self.reached.step = self.reached.step + 1
+                watch.step(step, self.steps, self._losses[-1] if self._losses else float("nan"))
+                if step % _NOTE_EVERY == 0 or step == self.steps:
+                    self._note(norm, time.monotonic() - noted)
+                    noted = time.monotonic()
+                if self._held and self._is_validation_due(step):
+                    self._validate(watch)
+                    noted = time.monotonic()
+                now = time.monotonic()
+                out_of_time = self._processes.any(now - self._begun >= limit_s)
+                if now - saved >= self._how.checkpoint_minutes * 60:
+                    self._checkpoint()
+                    saved = time.monotonic()
+        self._checkpoint()
+        return self.reached.step >= self.steps
+
+    @property
+    def _averaged(self) -> nn.Module | None:
+        return self._average.network if self._average else None
+
+    def _samples(self, step: int) -> Samples:
+        processes = self._processes
+        batch = self._sampler.batch(step, rank=processes.rank, world=processes.world)
+        return Samples.of(batch, self._device)
+
+    def _learn(self, samples: Samples) -> float:
+        """One step; returns the gradient's length. A gradient that is no number changes nothing."""
+        how, step = self._how, self.reached.step
+        # A step's randomness follows from its number alone, so that nothing has to be remembered.
+        self._generator.manual_seed((how.seed << 40) + (step << 8) + self._processes.rank)
+        samples = augmented(samples, self._recipe, self._generator)
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate(step, self.steps, how)
+        statistics = [buffer.clone() for buffer in self._network.buffers()]
+        self._trained.train()
+        mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=how.precision == "bf16")
+        with mixed:
+            scores = self._trained(self._seen(samples.image))
+        loss = loss_of(scores, samples, self._recipe.loss)
+        self._optimiser.zero_grad(set_to_none=True)
+        loss.backward()
+        # The same in all processes, since gradients are, and so all decide alike.
+        longest = how.clip_norm or float("inf")
+        norm = float(nn.utils.clip_grad_norm_(self._network.parameters(), longest))
+        if norm - norm == 0:  # neither infinite nor NaN
+            self._optimiser.step()
+            if self._average:
+                self._average.follow(self._network, step)
+            self._losses.append(float(loss.detach()))
+            self._skipped_in_a_row = 0
+            return norm
+        for buffer, kept in zip(self._network.buffers(), statistics, strict=True):
+            buffer.copy_(kept)
+        self.reached.skipped += 1
+        self._skipped_in_a_row += 1
+        if self._skipped_in_a_row == _MOST_SKIPPED:
+            raise TrainingError(
+                "gradients that are numbers",
+                found=f"{_MOST_SKIPPED} steps in a row without one, at step {step + 1}",
+                remedy="lower optimisation.learning_rate, or set clip_norm, and go on with "
+                "--resume from the last checkpoint",
+                where=self._folder,
+            )
+        return norm
+
+    def _seen(self, image: Tensor) -> Tensor:
+        """What the network sees of shares of the window: (N, C, y, x) or (N, 1, z, y, x)."""
+        low, high = self._recipe.input.window_hu
+        offset, divisor = self._recipe.input.scale
+        image = image * ((high - low) / divisor) + (low - offset) / divisor
+        image = image[:, None] if self._recipe.patch else image
+        return image.contiguous(memory_format=self._layout)
+
+    def _note(self, norm: float, seconds: float) -> None:
+        if self._journal is None or not self._losses:
+            return
+        step, how = self.reached.step, self._how
+        values = {
+            "epoch": round(step / self._per_epoch, 3),
+            "loss": round(sum(self._losses) / len(self._losses), 6),
+            "learning_rate": learning_rate(step - 1, self.steps, how),
+            "gradient_norm": round(norm, 5),
+            "samples_per_s": round(how.batch * len(self._losses) / seconds, 2),
+            "skipped": self.reached.skipped,
+        }
+        self._journal.note("train", step, values)
+        self._losses = []
+
+    def _is_validation_due(self, step: int) -> bool:
+        every = self._how.validate_every * self._per_epoch
+        return step == self.steps or (every > 0 and step % every == 0)
+
+    def _validate(self, watch: Watch) -> None:
+        """On the first process, while the others wait; the best weights so far are kept."""
+        if self._journal is not None:
+            judged = self._averaged or self._network
+            found = validate(judged, self._recipe, self._held, self._device)
+            step = self.reached.step
+            self._journal.note(
+                "validation", step, {"mean_dsc": found.mean_dsc, "dsc": found.by_organ}
+            )
+            if found.mean_dsc > self.reached.best_dsc:
+                self.reached.best_dsc = found.mean_dsc
+                save_checkpoint(self._folder / BEST, judged, self.reached)
+            self.validation = found
+            watch.validation(step, found)
+        self._processes.wait()
+
+    def _checkpoint(self) -> None:
+        self.reached.seconds = self._before_s + time.monotonic() - self._begun
+        if self._processes.first:
+            save_checkpoint(
+                self._folder / LAST,
+                self._network,
+                self.reached,
+                optimiser=self._optimiser,
+                average=self._averaged,
+            )

@@ -1,0 +1,111 @@
+"""Validation on whole volumes, through the very path that `viscera segment` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import nn
+
+from viscera.bundle import Precision
+from viscera.metrics.overlap import count_voxels, dice
+from viscera.predictor import Predictor
+from viscera.report.examples import Example
+from viscera.training.cache import IGNORED, CachedCase
+from viscera.training.recipe import Recipe
+
+
+class TorchEngine:
+    """A network in torch, run as an engine runs a bundle's."""
+
+    name = "torch"
+    version = str(torch.__version__)
+
+    def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
+        """Take a network as it stands.
+
+        Args:
+            network: it is set to evaluation whenever it runs.
+            device: on which it lies.
+            precision: bf16 runs it in automatic mixed precision.
+        """
+        self.precision: Precision = precision
+        self._network, self._device = network, device
+
+    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+        """See `viscera.engine.protocol.Engine.run`."""
+        self._network.eval()
+        mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
+        with torch.inference_mode(), mixed:
+            scores = self._network(torch.from_numpy(batch).to(self._device))
+        array: NDArray[np.float32] = scores.float().cpu().numpy()
+        return array
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How well a network does on cases it has not seen.
+
+    Attributes:
+        by_case: DSC of each case and organ, where the labels speak of it and either side has it.
+        example: the case with most organs, for a picture.
+    """
+
+    by_case: dict[str, dict[str, float]]
+    example: Example
+
+    @property
+    def by_organ(self) -> dict[str, float]:
+        """Mean over cases."""
+        names = {name: None for case in self.by_case.values() for name in case}
+        return {
+            name: float(np.mean([c[name] for c in self.by_case.values() if name in c]))
+            for name in names
+        }
+
+    @property
+    def mean_dsc(self) -> float:
+        """Mean over organs; 0 where nothing could be compared."""
+        return float(np.mean(list(self.by_organ.values()))) if self.by_organ else 0.0
+
+
+def validate(
+    network: nn.Module, recipe: Recipe, cases: Sequence[CachedCase], device: torch.device
+) -> Validation:
+    """Segment whole cached volumes and compare, on the network's own grid.
+
+    An organ that a case does not annotate is not judged there; nor are voxels that nobody
+    labelled. An organ that is absent on both sides is left out, one that is found where there is
+    none counts 0.
+
+    Args:
+        network: lies on the device.
+        recipe: whose grid, labels and post-processing.
+        cases: at least one.
+        device: of the network.
+    """
+    engine = TorchEngine(network, device, recipe.optimisation.precision)
+    predictor = Predictor(recipe.bundle(), engine=engine)
+    ids = np.array(predictor.bundle.label_ids + (0,) * (256 - len(recipe.labels)), dtype=np.uint8)
+    by_case: dict[str, dict[str, float]] = {}
+    example: Example | None = None
+    most = -1
+    for case in cases:
+        volume = case.volume(recipe.input.window_hu)
+        channels = case.labels().T
+        truth = ids[channels]
+        found = np.where(channels == IGNORED, 0, predictor.segment(volume).labels)
+        counts = count_voxels(found, truth)
+        by_case[case.name] = {
+            organ.name: dice(counts, organ.id)
+            for organ in predictor.bundle.organs
+            if organ.name in case.annotated
+            and (counts[organ.id].any() or counts[:, organ.id].any())
+        }
+        if len(case.voxels) > most:
+            example, most = Example(case.name, volume, truth, found), len(case.voxels)
+    assert example is not None  # there is at least one case
+    return Validation(by_case, example)

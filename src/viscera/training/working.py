@@ -1,0 +1,46 @@
+"""Peak memory of one run of a bundle's network, measured in a process of its own."""
+
+from __future__ import annotations
+
+import math
+import sys
+from pathlib import Path
+
+from viscera.errors import EngineError
+from viscera.measure.process import run_measured
+from viscera.memory import BASE_MB
+
+_LEAST_MB = 50
+_STEP_MB = 10
+_CODE = """
+import sys
+import numpy
+from viscera.bundles import read_bundle
+from viscera.engine import open_engine
+from viscera.engine.protocol import batch_shape
+bundle = read_bundle(sys.argv[1])
+engine = open_engine(bundle, precision="f32")
+for _ in range(5):
+    engine.run(numpy.zeros(batch_shape(bundle), dtype=numpy.float32))
+"""
+
+
+def working_mb(folder: Path) -> float:
+    """What a run takes in MB beyond interpreter, libraries and an engine's code.
+
+    Args:
+        folder: of a whole bundle.
+
+    Raises:
+        EngineError: it cannot be run.
+    """
+    log = folder / "log.txt"
+    run = run_measured([sys.executable, "-c", _CODE, str(folder)], log=log)
+    said = log.read_text(encoding="utf-8", errors="replace").splitlines()
+    log.unlink()
+    if run.exit_code != 0 or run.peak_mb is None:
+        found = said[-1] if said else f"exit code {run.exit_code}"
+        remedy = "see whether onnxruntime or openvino is installed"
+        raise EngineError("a network that runs", found=found, remedy=remedy, where=folder)
+    above = run.peak_mb - BASE_MB
+    return float(max(_LEAST_MB, math.ceil(above / _STEP_MB) * _STEP_MB))

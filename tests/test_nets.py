@@ -1,0 +1,129 @@
+"""Networks: what the paper states of them, and what a cost is."""
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="needs the extra 'train'")
+
+from torch import nn  # noqa: E402
+
+from viscera.errors import UsageError  # noqa: E402
+from viscera.nets import ARCHITECTURES, build_network  # noqa: E402
+from viscera.nets.blocks import ChannelAttention, conv, separable  # noqa: E402
+from viscera.nets.cost import cost_of  # noqa: E402
+from viscera.training.folding import folded  # noqa: E402
+
+
+def test_the_papers_network_has_its_parameters_and_flops():
+    """Table 2: 0.405 M, 1.29 G at 3x192x192, within 1 %; thop's rule is in the docstring."""
+    network = build_network("dsunet16", channels=3, classes=14)
+    cost = cost_of(network, (3, 192, 192))
+    assert cost.parameters == sum(p.numel() for p in network.parameters()) == 406_476
+    assert abs(cost.parameters / 0.405e6 - 1) < 0.01
+    assert abs(cost.thop_flops / 1.29e9 - 1) < 0.01
+    # As thop 0.1.1 counts the same module.
+    assert cost.thop_flops == pytest.approx(1.287992272e9, rel=1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in network.modules())
+    assert sum(isinstance(m, nn.GroupNorm) for m in network.modules()) > 10
+
+
+def test_the_original_unet_is_the_usual_one():
+    cost = cost_of(build_network("unet64", channels=3, classes=14), (3, 192, 192))
+    assert cost.parameters / 1e6 == pytest.approx(31.04, abs=0.02)
+    assert cost.thop_flops / 1e9 == pytest.approx(30.8, rel=0.01)
+    assert cost.multiply_adds / 1e9 == pytest.approx(27.2, rel=0.01)
+
+
+@pytest.mark.parametrize(("channels", "kernel"), [(16, 3), (32, 3), (64, 3), (128, 5), (256, 5)])
+def test_attention_adapts_its_kernel(channels, kernel):
+    """k = |log2(C) / 2 + 1 / 2|, odd: 2.5, 3, 3.5, 4 and 4.5 become these."""
+    attention = ChannelAttention(channels)
+    assert attention.across.kernel_size == (kernel,)
+    x = torch.randn(2, channels, 5, 7)
+    gate = torch.sigmoid(
+        torch.nn.functional.conv1d(
+            x.mean((2, 3))[:, None], attention.across.weight, padding=kernel // 2
+        )
+    )[:, 0]
+    assert torch.allclose(attention(x), x * gate[:, :, None, None])
+
+
+def test_a_separable_convolution_is_one_of_each_kind():
+    block = separable(8, 16, "batch")
+    assert [m.groups for m in block if isinstance(m, nn.Conv2d)] == [8, 1]
+    assert [m.kernel_size for m in block if isinstance(m, nn.Conv2d)] == [(3, 3), (1, 1)]
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_scores_come_on_the_inputs_grid(name):
+    known = ARCHITECTURES[name]
+    network = build_network(name, channels=known.shape[0], classes=5, widths=[4, 8, 8, 16]).eval()
+    size = (32,) * known.rank
+    with torch.no_grad():
+        assert network(torch.zeros(2, known.shape[0], *size)).shape == (2, 5, *size)
+
+
+@pytest.mark.parametrize("name", list(ARCHITECTURES))
+def test_the_receptive_field_is_what_gradients_reach(name):
+    """Through convolutions: gates and normalisations aside, all weights positive."""
+    known = ARCHITECTURES[name]
+    channels = known.shape[0]
+    widths = [2, 2, 2] if known.rank == 3 else [2, 2, 2, 2]
+    network = build_network(name, channels=channels, classes=2, widths=widths, norm="batch")
+
+    def plain(module):
+        for key, child in module.named_children():
+            if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d, ChannelAttention, nn.ReLU)):
+                setattr(module, key, nn.Identity())
+            elif isinstance(child, nn.MaxPool2d):
+                setattr(module, key, nn.AvgPool2d(2))
+            else:
+                plain(child)
+
+    field = cost_of(network, (channels, *[64] * known.rank)).receptive_field
+    plain(network)
+    for parameter in network.parameters():
+        nn.init.constant_(parameter, 0.1)
+    size = 224 if known.rank == 2 else 128
+    widest = 0
+    for shift in range(8 if known.rank == 2 else 4):
+        x = torch.ones(1, channels, *[size] * known.rank, dtype=torch.float64, requires_grad=True)
+        at = (size // 2 + shift,) * known.rank
+        network.double().eval()(x)[(0, 0, *at)].backward()
+        reached = np.flatnonzero(x.grad[0, 0].flatten(1).abs().sum(1).numpy())
+        widest = max(widest, reached[-1] - reached[0] + 1)
+    assert (widest,) * known.rank == field
+
+
+def test_only_some_networks_can_be_supervised():
+    network = build_network("visceranet", channels=1, classes=3, widths=[4, 4, 8], supervised=True)
+    levels = network.train()(torch.zeros(1, 1, 16, 16, 32))
+    assert [tuple(level.shape[2:]) for level in levels] == [(16, 16, 32), (8, 8, 16), (4, 4, 8)]
+    assert network.eval()(torch.zeros(1, 1, 16, 16, 32)).shape == (1, 3, 16, 16, 32)
+    with pytest.raises(UsageError, match="visceranet for deep supervision"):
+        build_network("unet64", channels=3, classes=3, supervised=True)
+
+
+def test_an_unknown_architecture_is_refused_with_the_nearest():
+    with pytest.raises(UsageError, match="did you mean 'dsunet16'"):
+        build_network("dsunet", channels=3, classes=3)
+
+
+@pytest.mark.parametrize("rank", [2, 3])
+def test_folding_changes_nothing_but_the_layers(rank):
+    name, channels = (("unet64", 3), ("visceranet", 1))[rank - 2]
+    network = build_network(name, channels=channels, classes=4, widths=[4, 8, 8])
+    x = torch.randn(2, channels, *[16] * rank)
+    for _ in range(3):
+        network.train()(x)  # statistics that are not the identity
+    network.eval()
+    fewer = folded(network)
+    kinds = (nn.BatchNorm2d, nn.BatchNorm3d)
+    assert any(isinstance(m, kinds) for m in network.modules())
+    assert not any(isinstance(m, kinds) for m in fewer.modules())
+    with torch.no_grad():
+        assert torch.allclose(network(x), fewer(x), atol=1e-4)
+
+
+def test_a_strided_convolution_halves_sizes():
+    assert conv(1, 2, "group", rank=3, stride=2)(torch.zeros(1, 1, 8, 8, 8)).shape[2:] == (4, 4, 4)
