@@ -1,8 +1,9 @@
 # make demo    set up and segment a scan: the shared CT where it is there, else a phantom
-# make check   set up and run all that CI runs
+# make check   set up and run linters, types and tests; EXTRAS=dev,train tests training too
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv
+EXTRAS ?= dev
 BIN = $(VENV)/bin
 SHARED_CT = ../shared/data/tcia_colorectal_liver_metastases/CRLM-CT-1006/ct.nii.gz
 
@@ -46,7 +47,7 @@ $(VENV)/installed: pyproject.toml | $(VENV)/bin/python
 	@touch $@
 
 $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[dev]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[$(EXTRAS)]'
 	@touch $@ $(VENV)/installed
 
 clean:

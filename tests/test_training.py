@@ -24,7 +24,7 @@ from viscera.training.distributed import Processes  # noqa: E402
 from viscera.training.gather import gather  # noqa: E402
 from viscera.training.journal import read_journal  # noqa: E402
 from viscera.training.loop import Training, Watch, new_network  # noqa: E402
-from viscera.training.losses import cross_entropy, dice, loss_of, marginal  # noqa: E402
+from viscera.training.losses import dice_cross_entropy, loss_of  # noqa: E402
 from viscera.training.optimise import Average, learning_rate  # noqa: E402
 from viscera.training.recipe import read_recipe  # noqa: E402
 from viscera.training.sampling import Sampler  # noqa: E402
@@ -72,22 +72,50 @@ def samples_of(labels, annotated=None, classes=4):
     )
 
 
+def plain_loss(scores, labels, annotated, weight, dice, cross_entropy):
+    """The formula written plainly, for autograd to differentiate."""
+    shares = scores.softmax(1)
+    speaks = annotated.view(*annotated.shape, *[1] * (scores.dim() - 2)).float()
+    background = shares[:, :1] + (shares * (1 - speaks)).sum(1, keepdim=True)
+    shares = torch.cat((background, shares[:, 1:] * speaks[:, 1:]), 1)
+    counted = (labels != IGNORED).unsqueeze(1)
+    index = torch.where(counted, labels.unsqueeze(1), 0)
+    truth = torch.zeros_like(shares).scatter_(1, index, 1.0) * counted
+    axes = tuple(range(2, scores.dim()))
+    voxels = counted.flatten(1).sum(1).clamp(min=1)
+    entropy = -(shares.gather(1, index).log() * counted).flatten(1).sum(1) / voxels
+    inter = ((shares * truth).sum(axes) * annotated).sum(0)
+    total = ((shares * counted + truth).sum(axes) * annotated).sum(0)
+    each = 1 - (2 * inter + 1) / (total + 1)
+    of_sample = (each * annotated).sum(1) / annotated.sum(1)
+    return ((dice * of_sample + cross_entropy * entropy) * weight).mean()
+
+
+@pytest.mark.parametrize("space", [(6, 5), (4, 3, 5)])
+@pytest.mark.parametrize(("dice", "cross_entropy"), [(1.0, 1.0), (1.0, 0.0), (0.0, 0.7)])
+@pytest.mark.parametrize("partly", [False, True])
+def test_the_loss_and_its_gradient_are_the_formulas(space, dice, cross_entropy, partly):
+    torch.manual_seed(0)
+    scores = torch.randn(3, 5, *space, requires_grad=True)
+    labels = torch.randint(0, 5, (3, *space))
+    annotated = torch.ones(3, 5, dtype=torch.bool)
+    if partly:
+        labels[0, :2] = IGNORED
+        annotated[1, [2, 4]] = annotated[2, 1] = False
+        labels[1], labels[2][labels[2] == 1] = 0, 0
+    weight = torch.tensor([1.0, 0.5, 0.25])
+    wanted = plain_loss(scores, labels, annotated, weight, dice, cross_entropy)
+    found = dice_cross_entropy(scores, labels, annotated, weight, dice, cross_entropy)
+    assert float(found.detach()) == pytest.approx(float(wanted.detach()), rel=1e-5)
+    (theirs,), (ours,) = (torch.autograd.grad(loss, scores) for loss in (wanted, found))
+    assert torch.allclose(ours, theirs, atol=1e-7, rtol=1e-4)
+
+
 def test_cross_entropy_is_torchs_own_where_all_is_annotated():
     scores, labels = torch.randn(3, 4, 6, 5), torch.randint(0, 4, (3, 6, 5))
-    ours = cross_entropy(scores, scores.softmax(1), labels)
-    theirs = torch.nn.functional.cross_entropy(scores, labels, reduction="none").mean((1, 2))
-    assert torch.allclose(ours, theirs, atol=1e-6)
-
-
-def test_dice_is_the_formula():
-    shares, labels = torch.randn(2, 3, 4, 4).softmax(1), torch.randint(0, 3, (2, 4, 4))
-    truth = torch.nn.functional.one_hot(labels, 3).movedim(-1, 1).float()
-    each = [
-        1 - (2 * (shares * truth)[:, c].sum() + 1) / ((shares + truth)[:, c].sum() + 1)
-        for c in range(3)
-    ]
-    ours = dice(shares, labels, torch.ones(2, 3, dtype=torch.bool))
-    assert torch.allclose(ours, torch.stack(each).mean().expand(2), atol=1e-6)
+    everything = torch.ones(3, 4, dtype=torch.bool)
+    ours = dice_cross_entropy(scores, labels, everything, torch.ones(3), 0.0, 1.0)
+    assert float(ours) == pytest.approx(float(torch.nn.functional.cross_entropy(scores, labels)))
 
 
 @pytest.mark.parametrize("how", [Loss(), Loss(1, 0), Loss(0, 1)])
@@ -117,15 +145,6 @@ def test_an_organ_that_is_not_annotated_may_be_found_for_free(how):
     scores = torch.zeros(1, 4, 4, 4)
     scores[:, 2] = 12
     assert float(loss_of(scores, samples_of(labels), how)) > loss(0) + 0.2
-
-
-def test_marginal_probabilities_sum_to_one():
-    shares = torch.randn(3, 5, 7, 7).softmax(1)
-    annotated = torch.tensor([[1, 1, 0, 1, 0], [1, 0, 0, 0, 0], [1, 1, 1, 1, 1]]).bool()
-    moved = marginal(shares, annotated)
-    assert torch.allclose(moved.sum(1), torch.ones(3, 7, 7), atol=1e-6)
-    assert (moved[0, [2, 4]] == 0).all()
-    assert torch.equal(moved[2], shares[2])
 
 
 def test_weights_of_samples_scale_their_loss():

@@ -7,6 +7,8 @@ organ costs nothing (the marginal loss of Shi et al., Medical Image Analysis 202
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import Tensor
 
@@ -29,23 +31,16 @@ def loss_of(scores: Tensor | list[Tensor], samples: Samples, how: Loss) -> Tenso
     total = torch.zeros((), device=samples.image.device)
     weight, sum_of_weights = 1.0, 0.0
     for level in levels:
-        size = level.shape[2:]
-        labels = _at(samples.labels, size)
-        total = total + weight * _level(level.float(), labels, samples, how)
+        labels = _at(samples.labels, level.shape[2:])
+        total = total + weight * dice_cross_entropy(
+            level, labels, samples.annotated, samples.weight, how.dice, how.cross_entropy
+        )
         sum_of_weights += weight
         weight *= how.deep_supervision
     total = total / sum_of_weights
     if how.distillation and samples.teacher is not None:
         total = total + how.distillation * distillation(levels[0].float(), samples)
     return total
-
-
-def _level(scores: Tensor, labels: Tensor, samples: Samples, how: Loss) -> Tensor:
-    shares = marginal(scores.softmax(dim=1), samples.annotated)
-    # (N,) each: a sample counts by its own weight.
-    loss = how.cross_entropy * cross_entropy(scores, shares, labels)
-    loss = loss + how.dice * dice(shares, labels, samples.annotated)
-    return (loss * samples.weight).mean()
 
 
 def _at(labels: Tensor, size: torch.Size) -> Tensor:
@@ -58,57 +53,110 @@ def _at(labels: Tensor, size: torch.Size) -> Tensor:
     return labels[(slice(None), *(slice(s // 2, None, s) for s in steps))].long()
 
 
-def marginal(shares: Tensor, annotated: Tensor) -> Tensor:
-    """Probabilities with those of organs that are not annotated moved to background.
+def dice_cross_entropy(
+    scores: Tensor,
+    labels: Tensor,
+    annotated: Tensor,
+    weight: Tensor,
+    dice: float,
+    cross_entropy: float,
+) -> Tensor:
+    """Weighted sum of soft Dice and cross-entropy, a mean over samples by their weights.
+
+    Cross-entropy is a mean over a sample's voxels that are not ignored. Dice is 1 - (2 I + 1) /
+    (T + 1) of each class, with the overlaps I and sums T of the whole batch, so that a class which
+    is absent from one sample is not judged there by a few voxels; every sample carries the mean
+    over background and the organs it annotates.
 
     Args:
-        shares: (N, C, ...).
-        annotated: (N, C).
+        scores: (N, C, ...).
+        labels: (N, ...) int64, 255 ignored.
+        annotated: (N, C) bool, background always.
+        weight: (N,) of samples.
+        dice: weight of Dice.
+        cross_entropy: weight of cross-entropy.
     """
-    if bool(annotated.all()):
-        return shares
-    speaks = annotated.view(*annotated.shape, *[1] * (shares.dim() - 2)).to(shares.dtype)
-    background = shares[:, :1] + (shares * (1 - speaks)).sum(dim=1, keepdim=True)
-    return torch.cat((background, shares[:, 1:] * speaks[:, 1:]), dim=1)
+    loss: Tensor = _DiceCrossEntropy.apply(scores, labels, annotated, weight, (dice, cross_entropy))
+    return loss
 
 
-def cross_entropy(scores: Tensor, shares: Tensor, labels: Tensor) -> Tensor:
-    """(N,) mean over the voxels that are not ignored; 0 where all are.
+class _DiceCrossEntropy(torch.autograd.Function):
+    """`dice_cross_entropy` with its gradient written out.
 
-    Args:
-        scores: (N, C, ...), from which organs' log-probabilities are taken.
-        shares: (N, C, ...) of `marginal`, from which background's is taken.
-        labels: (N, ...).
+    Left to autograd it takes four times as long, and most of a training step: all of it is
+    passes over memory, and the formula needs few of them. With probabilities P, Q those where
+    what is not annotated was added to background, and q = Q[label]:
+
+        dLoss/dQ[c, v] = B[c] + E[v] where c is v's label, B[c] elsewhere
+        B[c] = k[c] (2 I + 1) / (T + 1)^2,  E[v] = -2 k[label] / (T + 1) - w[v] / q[v]
+        dLoss/dscore = P (dLoss/dP - sum over classes of P dLoss/dP)
     """
-    counted = labels != IGNORED
-    index = torch.where(counted, labels, 0).unsqueeze(1)
-    organ = scores.log_softmax(dim=1).gather(1, index)[:, 0]
-    background = shares[:, 0].clamp(min=torch.finfo(shares.dtype).tiny).log()
-    each = -torch.where(labels == 0, background, organ) * counted
-    return each.flatten(1).sum(dim=1) / counted.flatten(1).sum(dim=1).clamp(min=1)
 
+    @staticmethod
+    def forward(
+        ctx: Any,
+        scores: Tensor,
+        labels: Tensor,
+        annotated: Tensor,
+        weight: Tensor,
+        how: tuple[float, float],
+    ) -> Tensor:
+        dice, cross_entropy = how
+        count, classes = scores.shape[:2]
+        # (N, voxels, C): sums over voxels or classes are then products of matrices.
+        lying = scores.movedim(1, -1).reshape(count, -1, classes)
+        shares = lying.float() - lying.amax(dim=-1, keepdim=True)
+        shares.exp_()  # torch's own softmax takes twice as long over so few classes
+        shares /= shares.sum(dim=-1, keepdim=True)
+        flat = labels.flatten(1).unsqueeze(-1)
+        counted = (flat != IGNORED).float()
+        index = torch.where(flat == IGNORED, 0, flat)
+        speaks = annotated.float()
 
-def dice(shares: Tensor, labels: Tensor, annotated: Tensor) -> Tensor:
-    """(N,) 1 - soft Dice, mean over background and annotated organs.
+        # Q at the label, and its sums over voxels.
+        own = shares.gather(-1, index)
+        partly = not bool(annotated.all())
+        if partly:
+            unspoken = shares @ (1 - speaks).unsqueeze(-1)
+            own = torch.where(index == 0, own + unspoken, own)
+        own = own.clamp(min=torch.finfo(own.dtype).tiny)
+        sums = (counted.mT @ shares)[:, 0]
+        sums[:, 0] += (sums * (1 - speaks)).sum(1)
+        overlap, voxels = (
+            torch.zeros_like(sums).scatter_add_(1, index[..., 0], each[..., 0])
+            for each in (own * counted, counted)
+        )
+        inter = (overlap * speaks).sum(0)
+        total = ((sums + voxels) * speaks).sum(0)
 
-    Args:
-        shares: (N, C, ...) probabilities.
-        labels: (N, ...), 255 ignored.
-        annotated: (N, C).
+        # The loss itself.
+        each = 1 - (2 * inter + _SMOOTH) / (total + _SMOOTH)
+        judged = speaks / speaks.sum(1, keepdim=True)
+        per_voxel = cross_entropy * weight / count / counted.sum((1, 2)).clamp(min=1)
+        loss = dice * (weight / count * (judged @ each)).sum()
+        loss = loss - (per_voxel * (own.log() * counted).sum((1, 2))).sum()
 
-    Overlaps are summed over the batch before they are divided, so that an organ that is absent
-    from one sample does not decide that sample's loss by a few voxels.
-    """
-    counted = (labels != IGNORED).unsqueeze(1)
-    truth = torch.zeros_like(shares).scatter_(1, torch.where(counted, labels.unsqueeze(1), 0), 1.0)
-    shares, truth = shares * counted, truth * counted
-    speaks = annotated.float()
-    axes = tuple(range(2, shares.dim()))
-    overlap = ((shares * truth).sum(axes) * speaks).sum(0)
-    total = ((shares + truth).sum(axes) * speaks).sum(0)
-    each = 1 - (2 * overlap + _SMOOTH) / (total + _SMOOTH)
-    # Every sample carries the same loss, over the organs that it speaks of.
-    return (each * speaks).sum(1) / speaks.sum(1).clamp(min=1)
+        k = dice * (weight / count) @ judged
+        rising = k * (2 * inter + _SMOOTH) / (total + _SMOOTH) ** 2
+        falling = -2 * k / (total + _SMOOTH)
+        b = torch.where(annotated, rising, rising[:1])  # what is unspoken acts as background
+        e = (falling[index] - per_voxel.view(-1, 1, 1) / own) * counted
+        ctx.save_for_backward(shares, own, index, counted, annotated, b, e)
+        ctx.partly, ctx.kind, ctx.form = partly, scores.dtype, scores.shape
+        return loss
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        shares, own, index, counted, annotated, b, e = ctx.saved_tensors
+        inner = shares @ b.unsqueeze(-1) + e * own
+        gradient = b.unsqueeze(1) - inner
+        gradient.scatter_add_(-1, index, e)
+        if ctx.partly:
+            gradient += e * (index == 0) * ~annotated.unsqueeze(1)
+        gradient *= shares
+        gradient *= counted * outer[0]
+        form = (ctx.form[0], *ctx.form[2:], ctx.form[1])
+        return gradient.to(ctx.kind).view(form).movedim(-1, 1), None, None, None, None
 
 
 def distillation(scores: Tensor, samples: Samples) -> Tensor:
