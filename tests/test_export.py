@@ -124,6 +124,12 @@ def test_a_training_without_its_cache_is_named(tmp_path, data):
     (tmp_path / "cache" / "cache.json").unlink()
     with pytest.raises(InputError, match="cache"):
         export(run, tmp_path / "bundle")
+    # The same names with other voxels behind them are another cache.
+    other = nnunet_folder(tmp_path / "other", edit=lambda truth: truth * 0)
+    recipe, _ = read_recipe(run / "recipe.toml")
+    gather([other], recipe, tmp_path / "cache")
+    with pytest.raises(InputError, match="0 of its 4 cases"):
+        export(run, tmp_path / "bundle")
     with pytest.raises(InputError, match="a training's folder"):
         export(tmp_path / "cache", tmp_path / "bundle")
 
@@ -193,6 +199,22 @@ def test_pseudo_labels_are_judged_and_train_as_they_are(scans, tmp_path):
     other = viscera(*call, "--agreement", 0.5)
     assert other.returncode == 6
     assert "--overwrite or choose another" in other.stderr
+
+
+def test_organs_that_a_network_cannot_find_are_not_taught_as_background(tmp_path, scans):
+    from viscera.training.pseudo import Trust
+    from viscera.training.pseudo_set import PseudoSet
+
+    made = PseudoSet(tmp_path)
+    segmentation = Predictor("phantom").segment(scans / "s11.nii.gz")
+    for case, organ in (("a", "liver"), ("b", "spleen")):  # one after the other, as by two calls
+        trusts = [Trust(organ, 500.0, 1.0, 0.9, "")]
+        made.add(case, scans / "s11.nii.gz", segmentation, trusts, "mark")
+        made.list_cases()
+    cases, _ = find_cases([tmp_path / "cases.csv"])
+    believed = [{o.name for o in case.labels_follow.organs} - {*case.distrusted} for case in cases]
+    assert believed == [{"liver"}, {"spleen"}]
+    assert all(case.image.exists() for case in cases)
 
 
 def test_what_views_disagree_on_is_not_believed(scans):

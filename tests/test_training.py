@@ -16,7 +16,7 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 
 from tests.data_sets import LEARNS, nnunet_folder, recipe_file  # noqa: E402
 from viscera.errors import InputError, OutputError, TrainingError  # noqa: E402
-from viscera.training import checkpoint, loop  # noqa: E402
+from viscera.training import loop  # noqa: E402
 from viscera.training.augment import Samples, augmented  # noqa: E402
 from viscera.training.cache import IGNORED  # noqa: E402
 from viscera.training.checkpoint import LAST, load_weights  # noqa: E402
@@ -84,8 +84,9 @@ def plain_loss(scores, labels, annotated, weight, dice, cross_entropy):
     axes = tuple(range(2, scores.dim()))
     voxels = counted.flatten(1).sum(1).clamp(min=1)
     entropy = -(shares.gather(1, index).log() * counted).flatten(1).sum(1) / voxels
-    inter = ((shares * truth).sum(axes) * annotated).sum(0)
-    total = ((shares * counted + truth).sum(axes) * annotated).sum(0)
+    speaks = annotated * weight[:, None]
+    inter = ((shares * truth).sum(axes) * speaks).sum(0)
+    total = ((shares * counted + truth).sum(axes) * speaks).sum(0)
     each = 1 - (2 * inter + 1) / (total + 1)
     of_sample = (each * annotated).sum(1) / annotated.sum(1)
     return ((dice * of_sample + cross_entropy * entropy) * weight).mean()
@@ -158,6 +159,14 @@ def test_weights_of_samples_scale_their_loss():
     assert float(loss_of(scores, weighed, Loss(0, 1))) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_sample_without_weight_has_no_gradient():
+    scores = torch.randn(2, 4, 5, 5, requires_grad=True)
+    samples = samples_of(torch.randint(0, 4, (2, 1, 5, 5)))
+    loss_of(scores, replace(samples, weight=torch.tensor([1.0, 0.0])), Loss()).backward()
+    assert (scores.grad[1] == 0).all()
+    assert (scores.grad[0] != 0).any()
+
+
 def test_deep_supervision_weighs_levels_by_powers():
     labels = torch.randint(0, 4, (1, 8, 8, 8))
     fine, half = torch.randn(1, 4, 8, 8, 8), torch.randn(1, 4, 4, 4, 4)
@@ -190,10 +199,13 @@ def everything(**changes):
     return replace(how, **changes)
 
 
+OF_STACKS = {"slice_loss": 0.0, "z_crop": 0.0}  # what slice networks do not have
+
+
 @pytest.mark.parametrize("rank", [2, 3])
 def test_augmentation_is_repeatable_and_keeps_what_it_must(tmp_path, data, caches, rank):
     recipe, _, found = setting_up(tmp_path, data, caches, rank=rank)
-    recipe = replace(recipe, augment=everything())
+    recipe = replace(recipe, augment=everything(**(OF_STACKS if rank == 2 else {})))
     samples = Samples.of(Sampler(found.train, recipe).batch(0), torch.device("cpu"))
 
     def draw(seed):
@@ -245,26 +257,49 @@ def test_mirroring_swaps_right_and_left(tmp_path, data, caches):
     assert not turned.annotated[:, right].any()
     # A network that knows one side only cannot be mirrored.
     one_sided = tuple(name for name in recipe.labels if name != "kidney_left")
-    same = augmented(samples, replace(recipe, labels=one_sided), torch.Generator())
-    assert torch.equal(same.image, samples.image)
+    with pytest.raises(ValueError, match="both sides of a pair"):
+        replace(recipe, labels=one_sided)
 
 
 def test_slices_beyond_a_cut_stack_are_mirrored_and_ignored():
     from viscera.training.geometry import cut_stack
 
     image = torch.arange(20.0).view(-1, 1, 1).expand(20, 2, 2)
-    cut, labels = cut_stack(
-        image,
-        torch.ones(20, 2, 2, dtype=torch.uint8),
-        torch.Generator().manual_seed(1),
-        mirror=True,
-    )
-    inside = torch.nonzero(labels[:, 0, 0] == 1).flatten().tolist()
+    cut, beyond = cut_stack(image, torch.Generator().manual_seed(1), mirror=True)
+    inside = torch.nonzero(~beyond).flatten().tolist()
     assert 0 < len(inside) < 20
     assert inside == list(range(inside[0], inside[-1] + 1))
     assert (cut[inside] == image[inside]).all()
     if inside[0]:
         assert cut[inside[0] - 1, 0, 0] == inside[0] + 1  # a mirror image, the border not repeated
+
+
+def test_a_teacher_is_not_heard_where_the_image_was_cut(tmp_path, data, caches):
+    recipe, _, found = setting_up(tmp_path, data, caches, rank=3)
+    recipe = replace(recipe, augment=Augment(field_of_view=1.0, z_crop=1.0))
+    samples = Samples.of(Sampler(found.train, recipe).batch(0), torch.device("cpu"))
+    labels = samples.labels.clone()
+    labels[:, :, :2] = IGNORED
+    teacher = torch.ones(len(labels), 3, *labels.shape[1:], dtype=torch.uint8)
+    cut = augmented(
+        replace(samples, labels=labels, teacher=teacher), recipe, torch.Generator().manual_seed(2)
+    )
+    assert (cut.teacher[:, 0] == IGNORED).any()
+    heard = cut.teacher[:, 0] != IGNORED
+    # What is heard lies where it lay, and what was cut off in plane is empty.
+    assert torch.equal(cut.image[heard], samples.image[heard])
+    assert (cut.labels[:, :, :2] == IGNORED).all()
+
+
+def test_rotations_are_rigid_in_millimetres():
+    from viscera.training.geometry import moved_points
+
+    spacing = torch.tensor([[6.0, 1.5, 3.0]])
+    sizes = (10, 20, 16)
+    points = moved_points(sizes, spacing, Augment(rotate_deg=40), torch.Generator().manual_seed(0))
+    mm = points * torch.tensor([16 * 3.0, 20 * 1.5, 10 * 6.0]) / 2  # x, y, z
+    for axis, step in ((1, 6.0), (2, 1.5), (3, 3.0)):
+        assert torch.allclose(mm.diff(dim=axis).norm(dim=-1), torch.tensor(step), atol=1e-3)
 
 
 def test_thick_slices_are_means():
@@ -438,6 +473,14 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, data, caches):
         load_weights(path, new_network(recipe))
 
 
+def test_another_recipes_checkpoint_is_not_gone_on_with(tmp_path, data, caches):
+    recipe, _, found = setting_up(tmp_path, data, caches)
+    training(tmp_path, recipe, found).run(minutes=0)
+    faster = replace(recipe, optimisation=replace(recipe.optimisation, learning_rate=0.5))
+    with pytest.raises(InputError, match="a checkpoint of this recipe"):
+        training(tmp_path, faster, found)
+
+
 def test_a_training_can_begin_with_other_weights(tmp_path, data, caches):
     recipe, _, found = setting_up(tmp_path, data, caches, "optimisation.epochs=1")
     training(tmp_path, recipe, found).run()
@@ -510,7 +553,11 @@ def test_the_command_trains_stops_and_goes_on(tmp_path, data):
         ("loss.distillation=1.0", "--teacher"),
         ("nonsense", "--set table.key=value"),
         ("network.architecture.x=1", "which is no table"),
-        ("loss.deep_supervision=0.5", "visceranet for deep supervision"),
+        ("loss.deep_supervision=0.5", "no deep_supervision for dsunet16"),
+        ("slices.size=[30, 30]", "sizes divisible by 8 with 4 widths"),
+        ("network.widths=[4]", "two widths and more"),
+        ("optimisation.seed=-1", "a seed of 0 and more"),
+        ("augment.z_crop=0.5", "z_crop with [patch]"),
     ],
 )
 def test_wrong_settings_are_refused_before_any_work(tmp_path, data, change, says):
@@ -519,6 +566,31 @@ def test_wrong_settings_are_refused_before_any_work(tmp_path, data, change, says
     assert done.returncode in (2, 3), done.stderr
     assert says in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_it_stops_softly_when_asked_to(tmp_path, data):
+    recipe = recipe_file(tmp_path / "recipe.toml")
+    call = ["train", recipe, data, "-o", tmp_path / "run", "--threads", 1,
+            "--set", "optimisation.epochs=100000",
+            "--set", "optimisation.seed=20240101"]  # fmt: skip
+    worker = subprocess.Popen(
+        [sys.executable, "-m", "viscera", *map(str, call)],
+        stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_WAIT_POLICY": "PASSIVE"},
+    )  # fmt: skip
+    deadline = time.monotonic() + 120
+    while not read_journal(tmp_path / "run") and time.monotonic() < deadline:
+        time.sleep(0.1)
+    worker.send_signal(signal.SIGTERM)
+    _, said = worker.communicate(timeout=60)
+    assert worker.returncode == 143, said
+    assert "--resume goes on" in said
+    assert json.loads(header_of(tmp_path / "run" / LAST)["reached"])["step"] >= 10
+
+
+def header_of(path):
+    content = path.read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    return json.loads(content[8 : 8 + size])["__metadata__"]
 
 
 def free_port():
@@ -591,8 +663,4 @@ def test_a_batch_that_processes_cannot_share_is_refused(tmp_path, data):
 def test_checkpoints_are_no_pickles(tmp_path, data, caches):
     recipe, _, found = setting_up(tmp_path, data, caches)
     training(tmp_path, recipe, found).run(minutes=0)
-    content = (tmp_path / "run" / LAST).read_bytes()
-    size = int.from_bytes(content[:8], "little")
-    header = json.loads(content[8 : 8 + size])
-    assert json.loads(header["__metadata__"]["reached"])["step"] == 0
-    assert checkpoint.LAST in {path.name for path in (tmp_path / "run").iterdir()}
+    assert json.loads(header_of(tmp_path / "run" / LAST)["reached"])["step"] == 0

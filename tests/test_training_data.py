@@ -77,17 +77,41 @@ def test_a_list_says_everything(tmp_path, folder):
     assert set(case.distrusted) == {"liver", "adrenal_gland_left"}
 
 
+def test_a_lists_convention_may_be_a_file_beside_it(tmp_path, folder):
+    """Its ignore value included."""
+    names = {"background": 0, "liver": 1, "ignore": 2}
+    (tmp_path / "names.json").write_text(json.dumps({"labels": names}))
+    (tmp_path / "l.csv").write_text("case,image,labels,convention\na,i.nii,l.nii,names.json\n")
+    (case,), _ = find_cases([tmp_path / "l.csv"])
+    assert [organ.name for organ in case.labels_follow.organs] == ["liver"]
+    assert set(case.unlabelled) == {255, 2}
+
+
+def test_the_older_dataset_json_is_understood(tmp_path):
+    folder = nnunet_folder(tmp_path, 1, labels={"0": "background", "1": "liver", "2": "Spleen"})
+    (case,), _ = find_cases([folder])
+    assert {organ.name for organ in case.labels_follow.organs} == {"liver", "spleen"}
+
+
+def test_two_files_of_one_case_are_refused(tmp_path):
+    folder = nnunet_folder(tmp_path, 1)
+    shutil.copy(folder / "labelsTr" / "case_000.nii.gz", folder / "labelsTr" / "case_000.nii")
+    with pytest.raises(InputError, match="one file a case"):
+        find_cases([folder])
+
+
 @pytest.mark.parametrize(
     ("row", "says"),
     [
         ("a,,x.nii", "a image in row 2"),
         ("a/b,i.nii,l.nii", "names without slashes"),
         ("a,i.nii,l.nii,2", "weight"),
+        ("a,i.nii,l.nii,1,,livre", "l.csv: expected an organ's name under ignore in row 2"),
         ("a,i.nii,l.nii,1,test", "train, validation"),
     ],
 )
 def test_bad_rows_of_a_list_are_named(tmp_path, row, says):
-    columns = "case,image,labels,weight,part"
+    columns = "case,image,labels,weight,part,ignore"
     (tmp_path / "l.csv").write_text(f"{columns}\n{row}\n")
     with pytest.raises(InputError, match=says):
         find_cases([tmp_path / "l.csv"])
@@ -144,6 +168,12 @@ def test_no_fold_holds_nobody_back():
     train, held = split_cases(cases_of(*"AB"), Split(0))
     assert len(train) == 2
     assert not held
+
+
+def test_a_networks_labels_validate_nothing():
+    cases = [*cases_of(*"AB"), TrainingCase("v", None, None, "C", part="validation", pseudo=True)]
+    with pytest.raises(InputError, match="labels of people to validate with"):
+        split_cases(cases, Split())
 
 
 def test_a_patient_on_both_sides_is_refused():
@@ -205,7 +235,9 @@ def test_empty_cases_and_absent_organs_are_counted(tmp_path):
         tmp_path / "only", 4, edit=lambda truth: np.where(truth == 3, 0, truth).astype(np.uint8)
     )
     found = gather([only], recipe_of(tmp_path), tmp_path / "cache2")
-    assert any("no case shows spleen" in f.message for f in found.findings)
+    assert any(
+        "no case to train on shows" in f.message and "spleen" in f.message for f in found.findings
+    )
 
 
 def test_an_organ_that_a_data_set_cannot_name_is_not_annotated(tmp_path):
@@ -311,6 +343,14 @@ def test_a_second_call_fills_nothing_again_and_a_changed_case_anew(tmp_path):
     assert now[1] != stamps[1]
 
 
+def test_trainings_share_a_cache(tmp_path, folder):
+    recipe = recipe_of(tmp_path)
+    cases, _ = find_cases([folder])
+    fill_cache(tmp_path / "cache", recipe, cases[:2])
+    fill_cache(tmp_path / "cache", recipe, cases[2:])
+    assert len(open_cache(tmp_path / "cache", recipe.grid_mark).cases) == len(cases)
+
+
 def test_a_cache_of_another_grid_is_refused(tmp_path, folder):
     recipe = recipe_of(tmp_path)
     fill_cache(tmp_path / "cache", recipe, find_cases([folder])[0][:1])
@@ -358,6 +398,17 @@ def test_samples_follow_from_seed_and_step_alone(tmp_path, folder, rank):
     # Two processes draw what one would have drawn.
     halves = [one.batch(5, rank=rank_, world=2).image for rank_ in (0, 1)]
     assert (np.concatenate(halves) == one.batch(5).image).all()
+
+
+@pytest.mark.parametrize("how", ["mirror", "pad"])
+def test_short_stacks_go_on_as_the_bundle_will_have_it(tmp_path, folder, how):
+    settings = "split.folds=0", f"patch.extend_z={how}", "patch.size=[32, 32, 64]"
+    recipe = recipe_of(tmp_path, *settings, rank=3)
+    cases = fill_cache(tmp_path / "cache", recipe, find_cases([folder])[0]).cases
+    batch = Sampler(cases, recipe).batch(0)
+    beyond = (batch.labels == IGNORED).all(axis=(2, 3))
+    assert beyond.any()
+    assert bool(batch.image[beyond].any()) == (how == "mirror")
 
 
 def test_an_epoch_shows_every_slice_once(tmp_path):

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
@@ -12,9 +11,6 @@ from viscera.cli.cases import by_case, volume_files
 from viscera.cli.failures import Failures
 from viscera.cli.options import BUNDLE, PATH
 from viscera.errors import VisceraError
-
-if TYPE_CHECKING:
-    from viscera.training.pseudo import Trust
 
 
 @click.command()
@@ -47,7 +43,6 @@ def command(scans: tuple[Path, ...], output: Path, bundle: str, **options: Any) 
     sources = by_case([file for entry in scans for file in volume_files(entry)])
     predictor = Predictor(bundle, threads=options["threads"])
     made, failures = PseudoSet(output), Failures(output / "failures.csv")
-    judged: dict[str, tuple[Path, Sequence[Trust]]] = {}
     for case, source in sources.items():
         made_by = predictor.made_by(repr([fingerprint(source), demand]))
         try:
@@ -55,13 +50,12 @@ def command(scans: tuple[Path, ...], output: Path, bundle: str, **options: Any) 
             if trusts is None:
                 made.results(case, made_by).check(source, predictor.bundle.organs)
                 segmentation, trusts = pseudo_label(predictor, read_volume(source), demand)
-                made.add(case, segmentation, trusts, made_by)
+                made.add(case, source, segmentation, trusts, made_by)
         except VisceraError as error:
             click.echo(f"viscera: {error}", err=True)
             failures.note(source.name, error)
             continue
-        judged[case] = source, trusts
-        made.list_cases(judged)
+        made.list_cases()
         if not options["quiet"]:
             found = [trust for trust in trusts if trust.volume_ml]
             believed = sum(trust.believed for trust in found)

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import os
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from viscera.bundles import read_bundle
 from viscera.cli.options import DATA, PATH, need_torch
 from viscera.cli.progress import steps_bar
 from viscera.errors import UsageError
@@ -36,7 +40,7 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
 @click.option("--tensorboard", is_flag=True, help="Also write TensorBoard's files.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(recipe: Path, data: tuple[Path, ...], output: Path, **options: Any) -> None:
+def command(recipe: Path, data: tuple[Path, ...], output: Path, **options: Any) -> int:
     """Train a network from folders of scans and labels.
 
     RECIPE is a TOML file such as configs/paper.toml. DATA are nnU-Net folders, FLARE's folders, or
@@ -50,13 +54,15 @@ def command(recipe: Path, data: tuple[Path, ...], output: Path, **options: Any) 
     from viscera.resources import thread_count
     from viscera.training.distributed import joined
     from viscera.training.recipe import read_recipe
-    from viscera.training.run_folder import open_run
+    from viscera.training.run_folder import check_new, open_run
 
     settings = options["settings"]
     if options["fold"] is not None:
         settings = (*settings, f"split.fold={options['fold']}")
     settled, text = read_recipe(recipe, settings)
     _check(settled, options)
+    if not options["prepare"]:
+        check_new(output, resume=options["resume"])
     torch.set_num_threads(thread_count(options["threads"]))
     cache = options["cache"] or output / "cache"
     with joined(options["device"]) as processes:
@@ -67,7 +73,7 @@ def command(recipe: Path, data: tuple[Path, ...], output: Path, **options: Any) 
         if not processes.first:
             gathered = _gather(data, settled, cache, options["teacher"], quiet=True)
         if options["prepare"]:
-            return
+            return 0
         if processes.first:
             open_run(
                 output,
@@ -90,7 +96,7 @@ def command(recipe: Path, data: tuple[Path, ...], output: Path, **options: Any) 
             init=options["init"],
             tensorboard=options["tensorboard"],
         )
-        _run(training, settled, output, options, quiet=quiet, first=processes.first)
+        return _run(training, settled, output, options, quiet=quiet, first=processes.first)
 
 
 def _check(recipe: Recipe, options: dict[str, Any]) -> None:
@@ -106,6 +112,8 @@ def _check(recipe: Recipe, options: dict[str, Any]) -> None:
         found += f"{'with' if options['teacher'] else 'without'} one"
         remedy = "pass --teacher BUNDLE, or --set loss.distillation=0"
         raise UsageError("--teacher for distillation", found=found, remedy=remedy)
+    if options["teacher"] is not None:
+        read_bundle(options["teacher"])
     minutes = options["minutes"]
     if minutes is not None and not minutes >= 0:
         raise UsageError("--minutes of 0 and more", found=f"{minutes:g}", remedy="choose another")
@@ -139,7 +147,7 @@ def _run(
     *,
     quiet: bool,
     first: bool,
-) -> None:
+) -> int:
     from viscera.io.atomic import atomic_write
     from viscera.report.curves import curves_png
     from viscera.report.examples import cut_open, examples_png
@@ -161,22 +169,47 @@ def _run(
 
     if not quiet and training.reached.step:
         click.echo(f"going on from step {training.reached.step}", err=True)
-    with steps_bar(quiet=quiet) as tell:
+    with steps_bar(quiet=quiet) as tell, stopping_softly() as received:
         done = training.run(
             minutes=options["minutes"],
             watch=Watch(
                 step=lambda step, steps, loss: tell(f"loss {loss:.4f}", step, steps),
                 validation=validated,
+                stop=lambda: bool(received),
             ),
         )
     if not first:
-        return
+        return 0
     curves()
+    code = 128 + received[0] if received and not done else 0
     if quiet:
-        return
+        return code
     reached = training.reached
     where = f"step {reached.step} of {training.steps}, {reached.seconds / 60:.1f} minutes in all"
     if done:
         click.echo(f"{output}: done; {where}; viscera export {output} -o BUNDLE", err=True)
     else:
         click.echo(f"{output}: {where}; --resume goes on", err=True)
+    return code
+
+
+@contextmanager
+def stopping_softly() -> Iterator[list[int]]:
+    """The first SIGINT or SIGTERM is noted, to end in a checkpoint; a second one ends at once."""
+    received: list[int] = []
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    before = {number: signal.getsignal(number) for number in numbers}
+
+    def note(number: int, _frame: object) -> None:
+        received.append(number)
+        for each, handler in before.items():
+            signal.signal(each, handler)
+        click.echo("viscera: stopping at a checkpoint", err=True)
+
+    for number in numbers:
+        signal.signal(number, note)
+    try:
+        yield received
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

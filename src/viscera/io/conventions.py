@@ -64,6 +64,10 @@ def _from_table(content: Any, path: Path, *, named_by_us: bool) -> Convention:
         raise _refuse("a table 'labels' of organ names and values", "none", path)
     if named_by_us and (extra := set(content) - {"labels", "other"}):
         raise _refuse("the keys 'labels' and 'other' only", repr(min(extra)), path)
+    if not named_by_us and all(str(key).isdigit() for key in content["labels"]):
+        # The first version of nnU-Net's file has it the other way round.
+        turned = {str(name): int(value) for value, name in content["labels"].items()}
+        content = {**content, "labels": turned}
     values: dict[str, tuple[int, ...]] = {}
     others = set(_whole(content.get("other", []), "other", path)) if named_by_us else set()
     for name, value in content["labels"].items():

@@ -25,6 +25,7 @@ class Architecture:
         norm: normalisation where none is chosen.
         shape: channels and sizes of a usual input, (C, y, x) or (C, z, y, x).
         spacing_mm: usual spacing of that input along its sizes.
+        strided_stem: whether the first level is half as fine as the input.
         supervises: whether coarser levels can be scored too, for deep supervision.
     """
 
@@ -35,7 +36,12 @@ class Architecture:
     norm: Norm
     shape: tuple[int, ...]
     spacing_mm: tuple[float, ...]
+    strided_stem: bool = False
     supervises: bool = False
+
+    def stride(self, levels: int) -> int:
+        """What sizes must be divisible by, with this many widths."""
+        return 2 ** (levels if self.strided_stem else levels - 1)
 
     @property
     def rank(self) -> int:
@@ -72,6 +78,7 @@ _EVERY = (
         "batch",
         (1, 96, 112, 112),
         (3.0, 3.0, 3.0),
+        strided_stem=True,
         supervises=True,
     ),
 )

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from viscera.organs import PAIRS
+from viscera.training.cache import IGNORED
 from viscera.training.geometry import (
     cut_field,
     cut_stack,
@@ -81,7 +82,7 @@ def augmented(samples: Samples, recipe: Recipe, generator: torch.Generator) -> S
         samples = _moved(samples, recipe, generator)
     if how.mirror:
         samples = _mirrored(samples, recipe, chosen(how.mirror))
-    image, labels = samples.image, samples.labels
+    image, labels, teacher = samples.image, samples.labels, samples.teacher
     if how.contrast:
         other = other_contrast(image, labels, len(recipe.labels), generator)
         image = _where(chosen(how.contrast), other, image)
@@ -102,20 +103,27 @@ def augmented(samples: Samples, recipe: Recipe, generator: torch.Generator) -> S
         image = _where(chosen(how.noise), with_noise(image, generator), image)
     image = image.clamp(0, 1)
     if how.field_of_view:
-        seen = cut_field(image, labels, chosen(how.field_of_view), generator)
+        seen = cut_field(image, chosen(how.field_of_view), generator)
         image = torch.where(seen, image, 0.0)
-        labels = torch.where(seen, labels, torch.zeros_like(labels))
+        labels = torch.where(seen | (labels == IGNORED), labels, torch.zeros_like(labels))
+        if teacher is not None:
+            teacher = torch.where(seen[:, None], teacher, IGNORED)
     if how.z_crop and recipe.patch is not None:
         image, labels = image.clone(), labels.clone()
+        teacher = teacher if teacher is None else teacher.clone()
         mirror = recipe.patch.extend_z == "mirror"
         for n in torch.nonzero(chosen(how.z_crop)).flatten().tolist():
-            image[n], labels[n] = cut_stack(image[n], labels[n], generator, mirror=mirror)
-    return replace(samples, image=image, labels=labels)
+            image[n], beyond = cut_stack(image[n], generator, mirror=mirror)
+            # No prediction there is ever used, so none is learnt.
+            labels[n, beyond] = IGNORED
+            if teacher is not None:
+                teacher[n, :, beyond] = IGNORED
+    return replace(samples, image=image, labels=labels, teacher=teacher)
 
 
 def _moved(samples: Samples, recipe: Recipe, generator: torch.Generator) -> Samples:
     sizes = samples.image.shape[1:] if recipe.patch is not None else samples.image.shape[2:]
-    points = moved_points(len(samples.image), sizes, recipe.augment, generator)
+    points = moved_points(sizes, samples.spacing_mm, recipe.augment, generator)
     teacher = samples.teacher
     if teacher is not None:
         teacher = torch.stack([moved_labels(part, points) for part in teacher.unbind(1)], dim=1)
@@ -131,8 +139,6 @@ def _mirrored(samples: Samples, recipe: Recipe, which: Tensor) -> Samples:
     index = {name: channel for channel, name in enumerate(recipe.labels)}
     pairs = [(index.get(right.name), index.get(left.name)) for right, left in PAIRS]
     known = [(right, left) for right, left in pairs if right is not None and left is not None]
-    if len(known) < sum(right is not None or left is not None for right, left in pairs):
-        return samples  # one side of a pair alone has no other to become
     image, labels = mirrored_sides(samples.image, samples.labels, which, known)
     annotated = samples.annotated.clone()
     for right, left in known:

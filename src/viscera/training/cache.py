@@ -110,9 +110,10 @@ class Cache:
     cases: tuple[CachedCase, ...] = ()
 
     def save(self) -> None:
-        """Write cache.json."""
+        """Write cache.json; cases that stand there beside these stay."""
+        beside = {case.name: case for case in open_cache(self.folder, self.grid_mark).cases}
         entries = []
-        for case in self.cases:
+        for case in (beside | {case.name: case for case in self.cases}).values():
             entry = asdict(case)
             del entry["folder"]
             entries.append(entry)

@@ -110,10 +110,8 @@ def _of_folder(root: Path, findings: list[Finding]) -> Iterator[TrainingCase]:
         convention = FLARE
         unlabelled: tuple[int, ...] = (UNLABELLED,)
         if description is not None:
-            convention, ignored = _described(description / "dataset.json")
-            unlabelled += ignored
-        by_case = {case_name(file): file for file in _volumes(images)}
-        labelled = {case_name(file): file for file in _volumes(labels)}
+            convention, unlabelled = _described(description / "dataset.json")
+        by_case, labelled = _volumes(images), _volumes(labels)
         for name in sorted(by_case.keys() | labelled.keys()):
             if name not in by_case or name not in labelled:
                 lacking = "labels" if name in by_case else "a scan"
@@ -145,17 +143,33 @@ def _subfolder(folder: Path, names: Sequence[str], *words: str) -> Path | None:
     return near[0] if near else None
 
 
-def _volumes(folder: Path) -> list[Path]:
-    files = (p for p in sorted(folder.iterdir()) if p.name.lower().endswith(SUFFIXES))
-    return [p for p in files if not p.name.startswith(".") and p.is_file()]
+def _volumes(folder: Path) -> dict[str, Path]:
+    """The volume of each case."""
+    found: dict[str, Path] = {}
+    for path in sorted(folder.iterdir()):
+        if path.name.lower().endswith(SUFFIXES) and path.name[0] != "." and path.is_file():
+            name = case_name(path)
+            if name in found:
+                remedy = "remove one of them"
+                both = f"{found[name].name} and {path.name}"
+                raise InputError("one file a case", found=both, remedy=remedy, where=folder)
+            found[name] = path
+    return found
 
 
 def _described(path: Path) -> tuple[Convention, tuple[int, ...]]:
-    """The convention of a nnU-Net dataset, and the value it calls ignore."""
+    """The convention of a nnU-Net dataset, and the values that mean nobody labelled a voxel."""
     convention = open_convention(path)
-    labels = json.loads(path.read_text(encoding="utf-8-sig"))["labels"]
-    value = labels.get("ignore")
-    return convention, (value,) if type(value) is int else ()
+    value = json.loads(path.read_text(encoding="utf-8-sig"))["labels"].get("ignore")
+    return convention, (UNLABELLED, value) if type(value) is int else (UNLABELLED,)
+
+
+def _followed(name: str, listed: Path) -> tuple[Convention, tuple[int, ...]]:
+    """A list's convention: a built-in one, or a file beside the list."""
+    file = listed.parent / name
+    if file.suffix.lower() == ".json" and file.is_file():
+        return _described(file)
+    return open_convention(file if file.is_file() else name), (UNLABELLED,)
 
 
 def _of_list(path: Path) -> Iterator[TrainingCase]:
@@ -179,14 +193,21 @@ def _of_list(path: Path) -> Iterator[TrainingCase]:
             )
             found = f"{weight!r}, {part!r}"
             raise InputError(expected, found=found, remedy="mend the list", where=path)
-        organs = select(row.get("ignore", "").replace(";", " ").split())
-        convention = row.get("convention", "") or "flare"
+        try:
+            organs = select(row.get("ignore", "").replace(";", " ").split())
+        except UsageError as error:
+            expected = f"{error.expected} under ignore in row {number}"
+            raise InputError(
+                expected, found=error.found, remedy=error.remedy, where=path
+            ) from error
+        convention, unlabelled = _followed(row.get("convention", "") or "flare", path)
         yield TrainingCase(
             wanted["case"],
             path.parent / wanted["image"],
             path.parent / wanted["labels"],
             row.get("patient", "") or wanted["case"],
-            labels_follow=open_convention(convention),
+            labels_follow=convention,
+            unlabelled=unlabelled,
             distrusted=tuple(organ.name for organ in organs),
             weight=share,
             pseudo=row.get("pseudo", "").lower() in ("yes", "true", "1"),

@@ -84,9 +84,12 @@ def _device(name: str, local_rank: int) -> torch.device:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
-    except RuntimeError as error:
+        known = device.type in ("cpu", "cuda")
+    except RuntimeError:
+        known = False
+    if not known:
         remedy = "choose one of these"
-        raise UsageError("auto, cpu or cuda", found=repr(name), remedy=remedy) from error
+        raise UsageError("auto, cpu or cuda", found=repr(name), remedy=remedy)
     if device.type == "cuda" and (device.index or 0) >= gpus:
         remedy = "pass --device cpu, or start fewer processes"
         raise UsageError(f"a GPU {name}", found=f"{gpus} GPUs", remedy=remedy)

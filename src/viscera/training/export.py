@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -84,9 +83,10 @@ def export(
     recipe = replace(recipe, name=name or recipe.name, about=about or recipe.about)
     cache = open_cache(sides.cache, recipe.grid_mark)
     trained, held = cache.only(sides.train).cases, cache.only(sides.held).cases
-    if len(trained) < len(sides.train) or len(held) < len(sides.held):
+    whole = [case for case in (*trained, *held) if sides.marks[case.name] == case.marked]
+    if len(whole) < len(sides.marks):
         remedy = "run 'viscera train --prepare' with the same data, or bring the cache back"
-        found = f"{len(trained) + len(held)} cases"
+        found = f"{len(whole)} of its {len(sides.marks)} cases"
         raise InputError("the cache of this training", found=found, remedy=remedy,
                          where=sides.cache)  # fmt: skip
     if folder.exists() and (not overwrite or not (folder / "bundle.toml").exists()):
@@ -96,6 +96,9 @@ def export(
     file = _weights(run, weights)
     network = new_network(recipe)
     reached = load_weights(file, network)
+    if not reached.step:
+        remedy = "train for a while first"
+        raise InputError("trained weights", found="step 0", remedy=remedy, where=file)
     network.eval()
     judged = held or trained
     with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".viscera-") as scratch:
@@ -130,8 +133,8 @@ def export(
         )
         (made / "README.md").write_text(card, encoding="utf-8")
         read_bundle(made)
-        if folder.exists():
-            shutil.rmtree(folder)
+        if folder.exists():  # moved aside, and gone with the scratch folder
+            folder.replace(Path(scratch) / "before")
         made.replace(folder)
     return Exported(read_bundle(folder), parities)
 

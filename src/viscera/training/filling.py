@@ -14,7 +14,7 @@ from scipy import ndimage
 from viscera.bundle import Bundle
 from viscera.errors import InputError, VisceraError
 from viscera.grid import Grid
-from viscera.io.atomic import atomic_write
+from viscera.io.atomic import atomic_write, check_writable
 from viscera.organs import BY_NAME
 from viscera.training.cache import IGNORED, LEVELS, Cache, CachedCase, open_cache
 from viscera.training.cases import TrainingCase
@@ -50,6 +50,7 @@ def fill_cache(
         InputError: a scan or its labels are unreadable or do not belong together.
         OutputError: not writable, or a cache of another grid.
     """
+    check_writable(folder / "cache.json")
     cache = open_cache(folder, recipe.grid_mark)
     bundle = as_shares(recipe)
     done: dict[str, CachedCase] = {case.name: case for case in cache.cases}
@@ -58,13 +59,15 @@ def fill_cache(
         before = done.get(case.name)
         if before is None or before.marked != marked:
             done[case.name] = _fill(folder, bundle, case, marked)
-            replace(cache, cases=tuple(done.values())).save()
+            replace(cache, cases=(done[case.name],)).save()
         else:  # what only weighs a case may change without its voxels
             done[case.name] = replace(
                 before, patient=case.patient, weight=case.weight, pseudo=case.pseudo, part=case.part
             )
         tell(number + 1)
-    return replace(cache, cases=tuple(done[case.name] for case in cases))
+    filled = replace(cache, cases=tuple(done[case.name] for case in cases))
+    filled.save()
+    return filled
 
 
 def _mark(case: TrainingCase) -> str:
@@ -120,7 +123,6 @@ def _fill(folder: Path, bundle: Bundle, case: TrainingCase, marked: str) -> Cach
         corner=corner,
         folder=folder,
     )
-    folder.mkdir(parents=True, exist_ok=True)
     with atomic_write(cached.file("image.npy"), overwrite=True) as file:
         np.save(file, np.ascontiguousarray(image))
     with atomic_write(cached.file("labels.z"), overwrite=True) as file:

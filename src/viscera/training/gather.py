@@ -70,18 +70,25 @@ def gather(
         )
     train, held = split_cases(filled.cases, recipe.split)
     check_leakage(train, held, {case.name: case.contents for case in filled.cases})
-    return Gathered(train, held, (*found, *_odd(filled.cases, recipe)))
+    return Gathered(train, held, (*found, *_odd(train, held, recipe)))
 
 
-def _odd(cases: Sequence[CachedCase], recipe: Recipe) -> list[Finding]:
-    """Cases without any label, and organs that no case shows."""
+def _odd(train: Sequence[CachedCase], held: Sequence[CachedCase], recipe: Recipe) -> list[Finding]:
+    """What a user should know before hours are spent."""
     findings = []
+    cases = (*train, *held)
     empty = [case.name for case in cases if not case.voxels]
     if empty:
         message = f"{len(empty)} cases show no organ: {', '.join(empty[:5])}"
-        findings.append(Finding("warning", "empty-cases", message, "they teach background only"))
-    shown = {name for case in cases for name in case.voxels}
+        findings.append(Finding("warning", "empty-cases", message, "they teach background at most"))
+    shown = {name for case in train for name in case.voxels}
     if never := [name for name in recipe.labels[1:] if name not in shown]:
-        message = f"no case shows {', '.join(never)}"
+        message = f"no case to train on shows {', '.join(never)}"
         findings.append(Finding("warning", "never-shown", message, "it cannot be learnt"))
+    if not held:
+        message = "no case is held back: nothing will be known of unseen patients"
+        findings.append(Finding("warning", "no-validation", message, "see split.folds"))
+    if any(case.part == "validation" for case in held):
+        message = "the data names its own cases to hold back; split.folds and split.fold are unused"
+        findings.append(Finding("info", "own-split", message))
     return findings

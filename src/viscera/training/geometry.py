@@ -20,20 +20,20 @@ _COARSE = 6  # knots of the elastic field along each axis
 
 
 def moved_points(
-    count: int,
     sizes: Sequence[int],
+    spacing_mm: Tensor,
     augment: Augment,
     generator: torch.Generator,
 ) -> Tensor:
-    """Where each voxel of the results comes from: (count, *sizes, rank), -1 to 1 along x, y, z.
+    """Where each voxel of the results comes from: (N, *sizes, rank), -1 to 1 along x, y, z.
 
     Args:
-        count: samples.
         sizes: y, x or z, y, x.
+        spacing_mm: (N, 3) z, y, x; rotations are rigid in millimetres.
         augment: magnitudes of the affine map and of the elastic field.
         generator: of the device on which the points shall lie.
     """
-    rank, device = len(sizes), generator.device
+    count, rank, device = len(spacing_mm), len(sizes), generator.device
 
     def uniform(*shape: int) -> Tensor:
         return torch.rand(*shape, generator=generator, device=device) * 2 - 1
@@ -42,14 +42,15 @@ def moved_points(
     matrix = torch.diag_embed(1 + uniform(count, rank) * augment.scale)
     # Rotation about z turns x and y; the others tilt the stack, and stay smaller.
     planes = ((0, 1, 1.0),) if rank == 2 else ((0, 1, 1.0), (1, 2, 0.5), (0, 2, 0.5))
-    # Angles are in voxels' own space; sizes differ, so the map works on voxel distances.
-    extent = torch.tensor(list(sizes[::-1]), dtype=torch.float32, device=device)
     for number, (a, b, share) in enumerate(planes):
         turn = torch.eye(rank, device=device).repeat(count, 1, 1)
         cos, sin = torch.cos(angles[:, number] * share), torch.sin(angles[:, number] * share)
         turn[:, a, a], turn[:, b, b], turn[:, a, b], turn[:, b, a] = cos, cos, -sin, sin
         matrix = turn @ matrix
-    matrix = matrix * extent / extent[:, None]
+    # From millimetres to -1 to 1, whose unit differs by axis.
+    voxels = torch.tensor(list(sizes[::-1]), dtype=torch.float32, device=device)
+    extent_mm = voxels * spacing_mm.to(device).flip(1)[:, :rank]
+    matrix = matrix * extent_mm[:, None] / extent_mm[:, :, None]
     shift = uniform(count, rank, 1) * augment.shift * 2
     theta = torch.cat((matrix, shift), dim=2)
     points = F.affine_grid(theta, [count, 1, *sizes], align_corners=False)
@@ -57,7 +58,7 @@ def moved_points(
         knots = uniform(count, rank, *[_COARSE] * rank) * (2 * augment.elastic)
         mode = "bicubic" if rank == 2 else "trilinear"
         field = F.interpolate(knots, list(sizes), mode=mode, align_corners=True)
-        field = field / extent.view(1, rank, *[1] * rank)
+        field = field / voxels.view(1, rank, *[1] * rank)
         points = points + field.movedim(1, -1)
     return points
 
@@ -99,30 +100,28 @@ def mirrored_sides(
     return image, torch.where(which.view(-1, *[1] * (labels.dim() - 1)), turned, labels)
 
 
-def cut_field(image: Tensor, labels: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
-    """A mask (N, 1, y, x) of what a narrow, round field of view shows; all of it elsewhere.
+def cut_field(image: Tensor, which: Tensor, generator: torch.Generator) -> Tensor:
+    """A mask (N, 1, y, x) of what a narrow, elliptic field of view shows; all of it elsewhere.
 
     Args:
         image: (N, D, y, x), for its shape.
-        labels: unused but for their device.
         which: (N,) bool, samples that are cut.
         generator: of randomness.
     """
     count, _, height, width = image.shape
-    y = torch.linspace(-1, 1, height, device=labels.device).view(1, 1, -1, 1)
-    x = torch.linspace(-1, 1, width, device=labels.device).view(1, 1, 1, -1)
+    y = torch.linspace(-1, 1, height, device=image.device).view(1, 1, -1, 1)
+    x = torch.linspace(-1, 1, width, device=image.device).view(1, 1, 1, -1)
     random = torch.rand(3, count, 1, 1, 1, generator=generator, device=generator.device)
     radius, dy, dx = 0.6 + 0.35 * random[0], 0.4 * random[1] - 0.2, 0.4 * random[2] - 0.2
     inside = (y - dy) ** 2 + (x - dx) ** 2 < radius**2
     return inside | ~which.view(-1, 1, 1, 1)
 
 
-def cut_stack(
-    image: Tensor, labels: Tensor, generator: torch.Generator, *, mirror: bool
-) -> tuple[Tensor, Tensor]:
+def cut_stack(image: Tensor, generator: torch.Generator, *, mirror: bool) -> tuple[Tensor, Tensor]:
     """One sample (D, y, x) as if its scan ended within it: slices beyond mirrored, or empty.
 
-    Labels of slices beyond are ignored, as no prediction there is ever used.
+    Returns:
+        The image, and which of its slices (D,) lie beyond.
     """
     depth = image.shape[0]
     random = torch.rand(2, generator=generator, device=generator.device).tolist()
@@ -134,5 +133,4 @@ def cut_stack(
     folded = index.abs() % period
     folded = torch.minimum(folded, period - folded) + start
     image = image[folded] if mirror else torch.where(beyond.view(-1, 1, 1), 0.0, image)
-    ignored = torch.where(beyond.view(-1, 1, 1), torch.full_like(labels, IGNORED), labels)
-    return image, ignored
+    return image, beyond

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from viscera.errors import EngineError
+from viscera.errors import EngineError, OutputError
 from viscera.io.atomic import write_text
 
 METRICS = "metrics.jsonl"
@@ -41,9 +41,20 @@ class Journal:
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def note(self, kind: str, step: int, values: dict[str, Any]) -> None:
-        """One fact, such as the loss of some steps or a validation."""
-        with self._path.open("a", encoding="utf-8") as file:
-            file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        """One fact, such as the loss of some steps or a validation.
+
+        Raises:
+            OutputError: the disk is full.
+        """
+        try:
+            with self._path.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"kind": kind, "step": step, **values}) + "\n")
+        except OSError as error:
+            remedy = "free some space, and go on with --resume"
+            found = error.strerror or str(error)
+            raise OutputError(
+                "a writable journal", found=found, remedy=remedy, where=self._path
+            ) from error
         if self._board is not None:
             for name, value in values.items():
                 if isinstance(value, int | float):

@@ -8,11 +8,12 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from viscera.errors import TrainingError
+from viscera.errors import InputError, TrainingError
 from viscera.nets import build_network
 from viscera.training.augment import Samples, augmented
 from viscera.training.cache import CachedCase
@@ -45,16 +46,18 @@ class Watch:
     Attributes:
         step: takes steps done, all steps, and the loss.
         validation: takes steps done and what was found.
+        stop: asked after each step whether to stop at a checkpoint.
     """
 
     step: Callable[[int, int, float], None] = lambda _step, _steps, _loss: None
     validation: Callable[[int, Validation], None] = lambda _step, _validation: None
+    stop: Callable[[], bool] = lambda: False
 
 
 def new_network(recipe: Recipe) -> nn.Module:
     """The recipe's network; its random weights follow from the recipe's seed."""
     channels = recipe.slices.stack if recipe.slices else 1
-    with torch.random.fork_rng(devices=[]):
+    with torch.random.fork_rng():
         torch.manual_seed(recipe.optimisation.seed)
         network: nn.Module = build_network(
             recipe.network.architecture,
@@ -117,6 +120,13 @@ class Training:
             self.reached = load_checkpoint(
                 folder / LAST, self._network, optimiser=self._optimiser, average=self._averaged
             )
+            if self.reached.recipe_mark != recipe.mark:
+                raise InputError(
+                    "a checkpoint of this recipe",
+                    found="one of another",
+                    remedy="begin with it by --init, in another folder",
+                    where=folder / LAST,
+                )
         self._trained: nn.Module = self._network
         if processes.world > 1:
             self._trained = DistributedDataParallel(self._network)
@@ -165,7 +175,8 @@ class Training:
                     self._validate(watch)
                     noted = time.monotonic()
                 now = time.monotonic()
-                out_of_time = self._processes.any(now - self._begun >= limit_s)
+                over = watch.stop() or now - self._begun >= limit_s
+                out_of_time = self._processes.any(over)
                 if now - saved >= self._how.checkpoint_minutes * 60:
                     self._checkpoint()
                     saved = time.monotonic()
@@ -185,7 +196,8 @@ class Training:
         """One step; returns the gradient's length. A gradient that is no number changes nothing."""
         how, step = self._how, self.reached.step
         # A step's randomness follows from its number alone, so that nothing has to be remembered.
-        self._generator.manual_seed((how.seed << 40) + (step << 8) + self._processes.rank)
+        mixed_seed = np.random.SeedSequence([how.seed, step, self._processes.rank])
+        self._generator.manual_seed(int(mixed_seed.generate_state(1, np.uint64)[0] >> 1))
         samples = augmented(samples, self._recipe, self._generator)
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate(step, self.steps, how)
@@ -257,7 +269,7 @@ class Training:
             self._journal.note(
                 "validation", step, {"mean_dsc": found.mean_dsc, "dsc": found.by_organ}
             )
-            if found.mean_dsc > self.reached.best_dsc:
+            if found.by_organ and found.mean_dsc > self.reached.best_dsc:
                 self.reached.best_dsc = found.mean_dsc
                 save_checkpoint(self._folder / BEST, judged, self.reached)
             self.validation = found

@@ -20,7 +20,7 @@ _SMOOTH = 1.0  # voxels added to both sides of Dice: an organ that is absent and
 
 
 def loss_of(scores: Tensor | list[Tensor], samples: Samples, how: Loss) -> Tensor:
-    """The recipe's loss, a mean over samples by their weights.
+    """The recipe's loss: each sample times its weight, the mean of them.
 
     Args:
         scores: (N, C, ...) or, for deep supervision, a list of them, each level half as fine.
@@ -61,11 +61,12 @@ def dice_cross_entropy(
     dice: float,
     cross_entropy: float,
 ) -> Tensor:
-    """Weighted sum of soft Dice and cross-entropy, a mean over samples by their weights.
+    """Weighted sum of soft Dice and cross-entropy: each sample times its weight, the mean of them.
 
     Cross-entropy is a mean over a sample's voxels that are not ignored. Dice is 1 - (2 I + 1) /
-    (T + 1) of each class, with the overlaps I and sums T of the whole batch, so that a class which
-    is absent from one sample is not judged there by a few voxels; every sample carries the mean
+    (T + 1) of each class, with the overlaps I and sums T of the whole batch, samples by their
+    weights: a class that is absent from one of them is not judged there by a few voxels. Every
+    sample carries the mean
     over background and the organs it annotates.
 
     Args:
@@ -88,7 +89,7 @@ class _DiceCrossEntropy(torch.autograd.Function):
     what is not annotated was added to background, and q = Q[label]:
 
         dLoss/dQ[c, v] = B[c] + E[v] where c is v's label, B[c] elsewhere
-        B[c] = k[c] (2 I + 1) / (T + 1)^2,  E[v] = -2 k[label] / (T + 1) - w[v] / q[v]
+        B[c] = k[c] (2 I + 1) / (T + 1)^2,  E[v] = -2 k[label] / (T + 1) - u[v] / q[v]
         dLoss/dscore = P (dLoss/dP - sum over classes of P dLoss/dP)
     """
 
@@ -126,8 +127,9 @@ class _DiceCrossEntropy(torch.autograd.Function):
             torch.zeros_like(sums).scatter_add_(1, index[..., 0], each[..., 0])
             for each in (own * counted, counted)
         )
-        inter = (overlap * speaks).sum(0)
-        total = ((sums + voxels) * speaks).sum(0)
+        counts = speaks * weight.unsqueeze(1)
+        inter = (overlap * counts).sum(0)
+        total = ((sums + voxels) * counts).sum(0)
 
         # The loss itself.
         each = 1 - (2 * inter + _SMOOTH) / (total + _SMOOTH)
@@ -139,8 +141,10 @@ class _DiceCrossEntropy(torch.autograd.Function):
         k = dice * (weight / count) @ judged
         rising = k * (2 * inter + _SMOOTH) / (total + _SMOOTH) ** 2
         falling = -2 * k / (total + _SMOOTH)
+        share = weight.view(-1, 1, 1)
         b = torch.where(annotated, rising, rising[:1])  # what is unspoken acts as background
-        e = (falling[index] - per_voxel.view(-1, 1, 1) / own) * counted
+        b = b * weight.unsqueeze(1)
+        e = (falling[index] * share - per_voxel.view(-1, 1, 1) / own) * counted
         ctx.save_for_backward(shares, own, index, counted, annotated, b, e)
         ctx.partly, ctx.kind, ctx.form = partly, scores.dtype, scores.shape
         return loss

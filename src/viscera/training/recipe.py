@@ -15,7 +15,7 @@ from typing import Any
 from viscera.bundle import FORMAT, About, Bundle, Input, Model, Patch, Slices, Step
 from viscera.errors import BundleError, InputError, UsageError
 from viscera.nets.registry import architecture
-from viscera.organs import ORGANS
+from viscera.organs import ORGANS, PAIRS
 from viscera.schema import build, written
 from viscera.training.settings import Augment, Data, Loss, Network, Optimisation, Split
 
@@ -49,9 +49,26 @@ class Recipe:
         if "other" in self.labels:
             raise ValueError("labels that are organs, found 'other'")
         try:
-            rank = architecture(self.network.architecture).rank
+            known = architecture(self.network.architecture)
         except UsageError as error:
             raise ValueError(f"{error.expected}, found {error.found}") from error
+        rank, widths = known.rank, self.network.widths or known.widths
+        if min(widths) < 1 or len(widths) < 2:
+            raise ValueError(f"two widths and more, above 0, found {list(widths)}")
+        size = self.patch.size if self.patch else self.slices.size if self.slices else ()
+        stride = known.stride(len(widths))
+        if any(n % stride for n in size):
+            raise ValueError(f"sizes divisible by {stride} with {len(widths)} widths, found "
+                             f"{list(size)}")  # fmt: skip
+        if self.loss.deep_supervision and not known.supervises:
+            raise ValueError(f"no deep_supervision for {known.name}, found some")
+        if self.augment.mirror:
+            self._check_mirror()
+        if (self.augment.slice_loss or self.augment.z_crop) and (
+            rank == 2 or self.input.orientation[2] not in "SI"
+        ):
+            raise ValueError("slice_loss and z_crop with [patch] and slices along z only, found "
+                             "them elsewhere")  # fmt: skip
         if (rank == 3) != (self.patch is not None):
             wanted = "[patch]" if rank == 3 else "[slices]"
             raise ValueError(f"{wanted} for {self.network.architecture}, found the other")
@@ -59,6 +76,16 @@ class Recipe:
             raise ValueError("optimisation.steps_per_epoch for [patch], found none")
         if self.data.labelled_slices_only and self.slices is None:
             raise ValueError("labelled_slices_only for [slices] only, found it for [patch]")
+
+    def _check_mirror(self) -> None:
+        """Mirroring swaps sides along x, and needs both organs of a pair."""
+        if self.input.orientation[0] not in "LR":
+            found = self.input.orientation
+            raise ValueError(f"an orientation whose x is L or R for mirror, found {found}")
+        for right, left in PAIRS:
+            if (right.name in self.labels) != (left.name in self.labels):
+                found = right.name if right.name in self.labels else left.name
+                raise ValueError(f"both sides of a pair for mirror, found {found} alone")
 
     def bundle(self, folder: Path = Path(), model: Model | None = None) -> Bundle:
         """The bundle that this training ends in; its weights do not exist yet where not given."""
@@ -108,7 +135,8 @@ def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str
         table = tomllib.loads(text)
     except (OSError, ValueError) as error:
         found = getattr(error, "strerror", None) or str(error)
-        raise InputError("a recipe in TOML", found=found, remedy="mend it", where=path) from error
+        remedy = "check the path" if isinstance(error, OSError) else "mend it"
+        raise InputError("a recipe in TOML", found=found, remedy=remedy, where=path) from error
     changes: dict[tuple[str, ...], Any] = {}
     for setting in settings:
         left, _, value = setting.partition("=")

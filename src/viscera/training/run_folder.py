@@ -29,14 +29,31 @@ class Sides:
     Attributes:
         train: names of the cases trained on.
         held: names of those held back.
+        marks: what shaped each case's voxels.
         patients: how many patients were trained on, and held back.
         cache: the cache they lie in.
     """
 
     train: tuple[str, ...]
     held: tuple[str, ...]
+    marks: dict[str, str]
     patients: tuple[int, int]
     cache: Path
+
+
+def check_new(folder: Path, *, resume: bool) -> None:
+    """Prove before any work that no training is replaced.
+
+    Raises:
+        OutputError: one stands there, and is not to be resumed.
+    """
+    if (folder / _LAST).exists() and not resume:
+        raise OutputError(
+            "a new folder for a new training",
+            found="a training",
+            remedy="pass --resume to go on with it, or choose another -o",
+            where=folder,
+        )
 
 
 def open_run(
@@ -63,20 +80,14 @@ def open_run(
     Raises:
         OutputError: not writable, or it holds a training that is not to be resumed, or another.
     """
+    check_new(folder, resume=resume)
     check_writable(folder / RECIPE)
     content: dict[str, Any] = {
         "cache": os.path.relpath(cache, folder),
-        "train": [[case.name, case.patient, case.contents] for case in train],
-        "held": [[case.name, case.patient, case.contents] for case in held],
+        "train": [_row(case) for case in train],
+        "held": [_row(case) for case in held],
     }
-    if (folder / RECIPE).exists():
-        if not resume:
-            raise OutputError(
-                "a new folder for a new training",
-                found="a training",
-                remedy="pass --resume to go on with it, or choose another -o",
-                where=folder,
-            )
+    if (folder / _LAST).exists():
         before, _ = read_run(folder)
         if before.mark != recipe.mark:
             raise OutputError(
@@ -109,11 +120,17 @@ def read_run(folder: Path) -> tuple[Recipe, Sides]:
     recipe, _ = read_recipe(folder / RECIPE)
     content = _content(folder)
     names = {side: tuple(row[0] for row in content[side]) for side in ("train", "held")}
+    marks = {row[0]: row[2] for side in ("train", "held") for row in content[side]}
     patients = [len({row[1] for row in content[side]}) for side in ("train", "held")]
     sides = Sides(
-        names["train"], names["held"], (patients[0], patients[1]), folder / content["cache"]
+        names["train"], names["held"], marks, (patients[0], patients[1]), folder / content["cache"]
     )
     return recipe, sides
+
+
+def _row(case: CachedCase) -> list[str | float]:
+    """What identifies a case: its name and patient, all that shaped its voxels, what weighs it."""
+    return [case.name, case.patient, case.marked, case.weight, case.teacher]
 
 
 def _content(folder: Path) -> dict[str, Any]:

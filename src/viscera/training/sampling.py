@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from viscera.errors import InputError
 from viscera.scoring.windows import mirrored
 from viscera.training.cache import IGNORED, CachedCase
 from viscera.training.recipe import Recipe
@@ -61,10 +62,12 @@ class Sampler:
         Args:
             cases: to train on.
             recipe: how.
+
+        Raises:
+            InputError: there is nothing to draw from.
         """
         self._cases, self._recipe = tuple(cases), recipe
         self._labels, self._lock = OrderedDict[tuple[str, str], NDArray[np.uint8]](), Lock()
-        self._images = [case.image() for case in self._cases]
         points = [case.points() for case in self._cases]
         # Of each organ: the cases that show it, and its voxels there.
         self._organs: list[list[tuple[int, NDArray[np.uint16]]]] = []
@@ -79,6 +82,12 @@ class Sampler:
             for n, case in enumerate(self._cases)
             for z in (case.labelled_slices if only else range(case.shape[0]))
         ]
+        if not self._slices:
+            raise InputError(
+                "at least one slice to train on",
+                found=f"{len(self._cases)} cases without a labelled one",
+                remedy="add data, or set data.labelled_slices_only to false",
+            )
         self._orders: dict[int, NDArray[np.intp]] = {}
         self._teacher = recipe.loss.distillation > 0
 
@@ -114,9 +123,11 @@ class Sampler:
             z, *starts = map(_start, centre, (depth, *size), found.shape)
             own = planes = np.arange(z, z + depth)
         box = [_meet(*axis) for axis in zip(starts, size, found.shape[1:], strict=True)]
-        image = self._cut(self._images[case], planes, box, size)
+        image = self._cut(found.image(), planes, box, size)
         labels = self._cut(self._kept(case, "labels.z"), own, box, size)
-        labels[(own < 0) | (own >= found.shape[0])] = IGNORED  # mirrored slices are not scored
+        labels[(own < 0) | (own >= found.shape[0])] = IGNORED  # no prediction there is ever used
+        if recipe.patch is not None and recipe.patch.extend_z == "pad":
+            image[(planes < 0) | (planes >= found.shape[0])] = 0
         annotated = np.array([name in ("background", *found.annotated) for name in recipe.labels])
         teacher = None
         if self._teacher:

@@ -59,6 +59,8 @@ class Split:
     def __post_init__(self) -> None:
         if self.folds < 0 or self.folds == 1:
             raise ValueError(f"folds of 0, or 2 and more, found {self.folds}")
+        if self.seed < 0:
+            raise ValueError(f"a seed of 0 and more, found {self.seed}")
         if not 0 <= self.fold < max(self.folds, 1):
             raise ValueError(f"a fold from 0 to below {self.folds}, found {self.fold}")
 
@@ -173,6 +175,8 @@ class Optimisation:
         if self.learning_rate <= 0 or min(self.weight_decay, self.clip_norm) < 0:
             raise ValueError("a learning_rate above 0, no negative weight_decay or clip_norm, "
                              "found otherwise")  # fmt: skip
+        if self.seed < 0:
+            raise ValueError(f"a seed of 0 and more, found {self.seed}")
         if not 0 <= self.ema < 1:
             raise ValueError(f"an ema from 0 to below 1, found {self.ema}")
         if min(self.warmup_steps, self.validate_every, self.checkpoint_minutes) < 0:

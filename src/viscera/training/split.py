@@ -41,6 +41,10 @@ def split_cases(cases: Sequence[C], split: Split) -> tuple[tuple[C, ...], tuple[
         held = {case.patient for case in named}
         chosen = tuple(named)
         train = tuple(case for case in cases if case.part != "validation")
+        if network := [case.name for case in named if case.pseudo]:
+            remedy = "move it to the cases to train on"
+            found = f"{network[0]!r}, labelled by a network"
+            raise InputError("labels of people to validate with", found=found, remedy=remedy)
         if both := sorted({case.patient for case in train} & held):
             raise _leak(f"patient {both[0]!r} on both sides")
     else:

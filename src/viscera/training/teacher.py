@@ -68,7 +68,7 @@ def fill_teacher(
             with atomic_write(case.file("teacher.z"), overwrite=True) as file:
                 file.write(zlib.compress(soft.tobytes(), 6))
             done[number] = replace(case, teacher=mark)
-            replace(cache, cases=tuple(done)).save()
+            replace(cache, cases=(done[number],)).save()
         tell(number + 1)
     return replace(cache, cases=tuple(done))
 
