@@ -11,6 +11,8 @@ from viscera.phantom import make_phantom
 
 # CI sets this, and vendors' telemetry stays silent under it: what a test then proves is nothing.
 os.environ.pop("CI", None)
+# Torch's threads spin while they wait, which makes a shared CPU many times slower.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # The same examples every time, however slow the machine: a failure must be reproducible.
 settings.register_profile(
