@@ -83,6 +83,17 @@ class CachedCase:
             values.reshape(self.shape)
         )  # fmt: skip
 
+    def truth(self, label_ids: Sequence[int]) -> tuple[Labels, NDArray[np.bool_]]:
+        """Organs' labels [i, j, k], and which voxels may be judged.
+
+        Args:
+            label_ids: of each channel.
+        """
+        channels = self.labels().T
+        ids = np.zeros(256, dtype=np.uint8)
+        ids[: len(label_ids)] = label_ids
+        return ids[channels], channels != IGNORED
+
     def points(self) -> NDArray[np.uint16]:
         """(n, 4) random voxels: channel, z, y, x."""
         array: NDArray[np.uint16] = np.load(self.file("points.npy"))

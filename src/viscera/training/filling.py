@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from viscera.bundle import Bundle
+from viscera.checks import check_volume
 from viscera.errors import InputError, VisceraError
 from viscera.grid import Grid
 from viscera.io.atomic import atomic_write, check_writable
@@ -89,6 +90,7 @@ def _fill(folder: Path, bundle: Bundle, case: TrainingCase, marked: str) -> Cach
     from viscera.io import read_volume
 
     volume = read_volume(case.image)
+    check_volume(volume, strict=True)  # a sheared grid is no grid to learn on
     labels = read_training_labels(case, volume, bundle)
     grid = Grid.fit(volume.shape, volume.affine, bundle)
     shares = grid.forward(volume.data, range(grid.shape[0]))

@@ -12,7 +12,7 @@ from torch import nn
 from viscera.errors import TrainingError
 from viscera.metrics.overlap import count_voxels, dice
 from viscera.predictor import Predictor
-from viscera.training.cache import IGNORED, CachedCase
+from viscera.training.cache import CachedCase
 from viscera.training.recipe import Recipe
 from viscera.training.validation import TorchEngine
 
@@ -77,12 +77,11 @@ def compare(
     """
     engine = TorchEngine(network, torch.device("cpu"), "f32")
     trained = Predictor(recipe.bundle(), engine=engine)
-    ids = np.array(trained.bundle.label_ids + (0,) * (256 - len(recipe.labels)), dtype=np.uint8)
     equal = dict.fromkeys(exported, 1.0)
     rows: dict[str, dict[str, list[tuple[float, float]]]] = {name: {} for name in exported}
     for case in cases:
-        volume, channels = case.volume(recipe.input.window_hu), case.labels().T
-        truth, counted = ids[channels], channels != IGNORED
+        volume = case.volume(recipe.input.window_hu)
+        truth, counted = case.truth(trained.bundle.label_ids)
         ours = trained.segment(volume).labels
         of_ours = count_voxels(np.where(counted, ours, 0), truth)
         for name, predictor in exported.items():

@@ -16,10 +16,10 @@ from typing import Any
 from viscera.errors import InputError, OutputError
 from viscera.io.atomic import check_writable, write_text
 from viscera.training.cache import CachedCase
+from viscera.training.checkpoint import LAST
 from viscera.training.recipe import Recipe, read_recipe
 
 RECIPE, SPLIT = "recipe.toml", "split.json"
-_LAST = "last.safetensors"
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ def check_new(folder: Path, *, resume: bool) -> None:
     Raises:
         OutputError: one stands there, and is not to be resumed.
     """
-    if (folder / _LAST).exists() and not resume:
+    if (folder / LAST).exists() and not resume:
         raise OutputError(
             "a new folder for a new training",
             found="a training",
@@ -87,7 +87,7 @@ def open_run(
         "train": [_row(case) for case in train],
         "held": [_row(case) for case in held],
     }
-    if (folder / _LAST).exists():
+    if (folder / LAST).exists():
         before, _ = read_run(folder)
         if before.mark != recipe.mark:
             raise OutputError(

@@ -14,7 +14,7 @@ from viscera.bundle import Precision
 from viscera.metrics.overlap import count_voxels, dice
 from viscera.predictor import Predictor
 from viscera.report.examples import Example
-from viscera.training.cache import IGNORED, CachedCase
+from viscera.training.cache import CachedCase
 from viscera.training.recipe import Recipe
 
 
@@ -89,15 +89,13 @@ def validate(
     """
     engine = TorchEngine(network, device, recipe.optimisation.precision)
     predictor = Predictor(recipe.bundle(), engine=engine)
-    ids = np.array(predictor.bundle.label_ids + (0,) * (256 - len(recipe.labels)), dtype=np.uint8)
     by_case: dict[str, dict[str, float]] = {}
     example: Example | None = None
     most = -1
     for case in cases:
         volume = case.volume(recipe.input.window_hu)
-        channels = case.labels().T
-        truth = ids[channels]
-        found = np.where(channels == IGNORED, 0, predictor.segment(volume).labels)
+        truth, counted = case.truth(predictor.bundle.label_ids)
+        found = np.where(counted, predictor.segment(volume).labels, 0)
         counts = count_voxels(found, truth)
         by_case[case.name] = {
             organ.name: dice(counts, organ.id)
