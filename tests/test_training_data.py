@@ -467,3 +467,19 @@ def test_a_nnunet_description_that_is_none_is_refused(tmp_path):
     (folder / "dataset.json").write_text(json.dumps({"labels": {"background": 0}}))
     with pytest.raises(InputError, match="at least one of the thirteen"):
         find_cases([folder])
+
+
+def test_a_sheared_scan_is_refused(tmp_path):
+    import nibabel
+
+    folder = nnunet_folder(tmp_path / "data", 2)
+    for path in (
+        folder / "imagesTr" / "case_000_0000.nii.gz",
+        folder / "labelsTr" / "case_000.nii.gz",
+    ):
+        image = nibabel.load(path)
+        affine = image.affine.copy()
+        affine[1, 2] += 4.0
+        nibabel.save(nibabel.Nifti1Image(np.asarray(image.dataobj), affine), path)
+    with pytest.raises(InputError, match=r"shear|tilt|axes"):
+        gather([folder], recipe_of(tmp_path), tmp_path / "cache")
