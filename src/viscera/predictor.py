@@ -20,6 +20,7 @@ from viscera.engine.protocol import Engine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
+from viscera.grid.body import body_box
 from viscera.grid.grid import ScoreSlab
 from viscera.grid.shear import labels_on
 from viscera.memory import BASE_MB, segmenting_mb, straightening_mb
@@ -117,12 +118,17 @@ class Predictor:
             findings = [*volume.findings, *check_volume(volume, strict=strict)]
         with stages.stage("grid"):
             straight, grid, need_mb = self._plan(volume)
+            seen, box = straight, (slice(None), slice(None), slice(None))
+            if self.bundle.input.crop == "body":
+                box = body_box(straight)
+                seen = straight.cropped(box)
+                grid = Grid.fit(seen.shape, seen.affine, self.bundle)
         with stages.stage("load"):
             engine = self._loaded()
         with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
             labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
-            slabs = self._slabs(grid, straight, engine, pool, tell)
-            grid.undo(slabs, self.bundle.label_ids, labels, map_over=pool.map)
+            slabs = self._slabs(grid, seen, engine, pool, tell)
+            grid.undo(slabs, self.bundle.label_ids, labels[box], map_over=pool.map)
         with stages.stage("postprocess"):
             findings += postprocess(labels, straight.affine, self.bundle.postprocess)
             if straight is not volume:

@@ -81,6 +81,13 @@ class Volume:
         finding = Finding("info", "hu-offset", message)
         return replace(self, data=data, findings=(*self.findings, finding))
 
+    def cropped(self, box: tuple[slice, slice, slice]) -> Volume:
+        """The part in this box [i, j, k], its voxels shared, where it lies in the world."""
+        corner = [part.indices(n)[0] for part, n in zip(box, self.shape, strict=True)]
+        matrix = self.affine.matrix.copy()
+        matrix[:3, 3] += matrix[:3, :3] @ corner
+        return replace(self, data=self.data[box], affine=Affine(matrix), nifti_header=None)
+
     @classmethod
     def of(cls, source: Any, affine: Any = None, *, name: str = "volume") -> Volume:
         """A volume from an array and its affine, or from a nibabel image.

@@ -22,6 +22,7 @@ COMMANDS = {
     "pseudo-label": "Label scans with a bundle, and say which organs to believe.",
     "export": "Turn a training into a bundle that gives the same labels.",
     "info": "Show what a bundle or an architecture is.",
+    "sample": "Fetch a real CT to try viscera with; its path is printed.",
     "phantom": "Generate a CT-like phantom, to try viscera without a patient.",
 }
 

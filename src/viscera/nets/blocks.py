@@ -3,24 +3,29 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F  # noqa: N812
 
 from viscera.nets.registry import Norm
 
 _CONV = {2: nn.Conv2d, 3: nn.Conv3d}
 _TRANSPOSED = {2: nn.ConvTranspose2d, 3: nn.ConvTranspose3d}
 _BATCH = {2: nn.BatchNorm2d, 3: nn.BatchNorm3d}
+_INSTANCE = {2: nn.InstanceNorm2d, 3: nn.InstanceNorm3d}
 # Channels of one group: the paper names GroupNorm, not its groups. Eight groups at most keep two
 # channels in each of the narrowest level's.
 _MOST_GROUPS = 8
 
 
 def normalisation(norm: Norm, channels: int, rank: int) -> nn.Module:
-    """BatchNorm, or GroupNorm with up to eight groups."""
+    """BatchNorm, InstanceNorm, or GroupNorm with up to eight groups."""
     if norm == "batch":
         return _BATCH[rank](channels)
+    if norm == "instance":
+        return _INSTANCE[rank](channels, affine=True)
     return nn.GroupNorm(math.gcd(channels, _MOST_GROUPS), channels)
 
 
@@ -43,6 +48,72 @@ def separable(inside: int, out: int, norm: Norm) -> nn.Sequential:
         normalisation(norm, out, 2),
         nn.ReLU(inplace=True),
     )
+
+
+def separable_3d(
+    inside: int, out: int, norm: Norm, *, stride: tuple[int, int, int] = (1, 1, 1)
+) -> nn.Sequential:
+    """Depthwise 3x3x3, which may stride, then pointwise convolution, normalisation, leaky ReLU."""
+    return nn.Sequential(
+        Depthwise3d(inside, stride),
+        nn.Conv3d(inside, out, 1, bias=False),
+        normalisation(norm, out, 3),
+        nn.LeakyReLU(0.01, inplace=True),
+    )
+
+
+class Depthwise3d(nn.Conv3d):
+    """A 3x3x3 convolution of every channel on its own, quick to train on a CPU.
+
+    Torch's own backward pass takes most of a training step there (2.7 of 7.4 s for 32 channels of
+    a million voxels, batch 2). The gradient of the input is a convolution as well, whose forward
+    pass is fast; that of the kernel is three times as fast in 32 bits as in 16.
+    """
+
+    def __init__(self, channels: int, stride: tuple[int, int, int]) -> None:
+        super().__init__(
+            channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False
+        )
+
+    def forward(self, input: Tensor) -> Tensor:
+        """(N, C, z, y, x) in, each size divided by its stride out."""
+        if not (self.training and torch.is_grad_enabled()) or self.groups == 1:
+            return super().forward(input)
+        kernel = self.weight
+        if torch.is_autocast_enabled(input.device.type):
+            kind = torch.get_autocast_dtype(input.device.type)
+            input, kernel = input.to(kind), kernel.to(kind)
+        result: Tensor = _Depthwise.apply(input, kernel, self.stride)
+        return result
+
+
+class _Depthwise(torch.autograd.Function):
+    """Depthwise convolution; its gradients as `Depthwise3d` says."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, kernel: Tensor, stride: tuple[int, ...]) -> Tensor:
+        ctx.save_for_backward(x, kernel)
+        ctx.stride = stride
+        return F.conv3d(x, kernel, stride=stride, padding=1, groups=len(kernel))
+
+    @staticmethod
+    def backward(ctx: Any, *outer: Tensor) -> tuple[Tensor | None, ...]:
+        (gradient,), (x, kernel) = outer, ctx.saved_tensors
+        of_x = of_kernel = None
+        if ctx.needs_input_grad[0]:
+            z, y, x_ = ctx.stride
+            spread = gradient
+            if max(ctx.stride) > 1:  # what a stride passed over had no part in the result
+                spread = torch.zeros_like(x)
+                spread[:, :, ::z, ::y, ::x_] = gradient
+            of_x = F.conv3d(spread, kernel.flip(2, 3, 4), padding=1, groups=len(kernel))
+        if ctx.needs_input_grad[1]:
+            ones, none, groups = [1, 1, 1], [0, 0, 0], len(kernel)
+            of_kernel = torch.ops.aten.convolution_backward(
+                gradient.float(), x.float(), kernel.float(), None, list(ctx.stride), ones, ones,
+                False, none, groups, [False, True, False],
+            )[1].to(kernel.dtype)  # fmt: skip
+        return of_x, of_kernel, None
 
 
 def upsampling(inside: int, out: int, *, rank: int = 2) -> nn.Module:

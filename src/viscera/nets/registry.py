@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from viscera.errors import EngineError, UsageError
 
-Norm = Literal["batch", "group"]
+Norm = Literal["batch", "group", "instance"]
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,15 @@ _EVERY = (
         (3.0, 3.0, 3.0),
         strided_stem=True,
         supervises=True,
+    ),
+    Architecture(
+        "dwnet16",
+        "3-D depthwise separable U-Net, lean enough to be taught a published network's weights",
+        "dwnet:DwNet",
+        (16, 32, 64, 128, 192),
+        "instance",
+        (1, 96, 144, 176),
+        (2.5, 2.0, 2.0),
     ),
 )
 ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in _EVERY}

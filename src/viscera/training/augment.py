@@ -73,6 +73,7 @@ def augmented(samples: Samples, recipe: Recipe, generator: torch.Generator) -> S
     """
     how = recipe.augment
     count = len(samples.image)
+    width_hu = recipe.input.window_hu[1] - recipe.input.window_hu[0]
 
     def chosen(share: float) -> Tensor:
         draw = torch.rand(count, generator=generator, device=generator.device)
@@ -84,7 +85,7 @@ def augmented(samples: Samples, recipe: Recipe, generator: torch.Generator) -> S
         samples = _mirrored(samples, recipe, chosen(how.mirror))
     image, labels, teacher = samples.image, samples.labels, samples.teacher
     if how.contrast:
-        other = other_contrast(image, labels, len(recipe.labels), generator)
+        other = other_contrast(image, labels, len(recipe.labels), width_hu, generator)
         image = _where(chosen(how.contrast), other, image)
     image = _each(image, chosen(how.in_plane_loss), lambda _n, x: coarser_in_plane(x, generator))
     if recipe.patch is not None:  # a stack of three slices has no thickness to lose
@@ -98,9 +99,9 @@ def augmented(samples: Samples, recipe: Recipe, generator: torch.Generator) -> S
     if how.blur:
         image = _where(chosen(how.blur), other_kernel(image, generator), image)
     if how.window:
-        image = _where(chosen(how.window), other_window(image, generator), image)
+        image = _where(chosen(how.window), other_window(image, width_hu, generator), image)
     if how.noise:
-        image = _where(chosen(how.noise), with_noise(image, generator), image)
+        image = _where(chosen(how.noise), with_noise(image, width_hu, generator), image)
     image = image.clamp(0, 1)
     if how.field_of_view:
         seen = cut_field(image, chosen(how.field_of_view), generator)

@@ -32,7 +32,7 @@ class CachedCase:
     """One case of a cache.
 
     Attributes:
-        name, patient, weight, pseudo, part: as in `TrainingCase`.
+        name, patient, weight, pseudo, part, taught: as in `TrainingCase`.
         contents: checksum of the scan's file.
         marked: all that shaped the labels.
         shape: [z, y, x] voxels.
@@ -61,6 +61,7 @@ class CachedCase:
     labelled_slices: tuple[int, ...]
     corner: tuple[int, int] = (0, 0)
     teacher: str = ""
+    taught: bool = True
     folder: Path = Path()
 
     def file(self, kind: str) -> Path:

@@ -34,6 +34,7 @@ class TrainingCase:
         weight: how much a sample of it counts in the loss.
         pseudo: the labels are a network's; such a case is trained on, never validated with.
         part: side of the split, where the data itself decides it.
+        taught: whether a teacher is heard beside the labels; labels better than its own say no.
     """
 
     name: str
@@ -46,6 +47,7 @@ class TrainingCase:
     weight: float = 1.0
     pseudo: bool = False
     part: str = ""
+    taught: bool = True
 
 
 def find_cases(
@@ -56,7 +58,7 @@ def find_cases(
     A source is a nnU-Net folder (imagesTr, labelsTr, dataset.json), FLARE's folder
     (train_gt_label, train_pseudo_label, validation) or one of these three, or a CSV list with the
     columns case, image, labels and, where wished, patient, weight, ignore (organs), convention,
-    pseudo (yes), part (train or validation).
+    pseudo (yes), part (train or validation), teacher (no: it is not heard).
 
     Returns:
         The cases, and what was left out.
@@ -212,4 +214,5 @@ def _of_list(path: Path) -> Iterator[TrainingCase]:
             weight=share,
             pseudo=row.get("pseudo", "").lower() in ("yes", "true", "1"),
             part=part,
+            taught=row.get("teacher", "").lower() not in ("no", "false", "0"),
         )

@@ -9,12 +9,12 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from viscera.bundle import Bundle
 from viscera.checks import check_volume
 from viscera.errors import InputError, VisceraError
 from viscera.grid import Grid
+from viscera.grid.body import body_rows
 from viscera.io.atomic import atomic_write, check_writable
 from viscera.organs import BY_NAME
 from viscera.training.cache import IGNORED, LEVELS, Cache, CachedCase, open_cache
@@ -23,11 +23,7 @@ from viscera.training.recipe import Recipe
 from viscera.volume import Labels, Volume
 
 _POINTS = 400  # kept of each organ
-_AROUND_MM = 8.0  # kept around the body
 _BODY_SHARE = 0.35  # of the window; above is body
-_EROSIONS = 2
-
-_Box = tuple[slice, slice]
 
 
 def fill_cache(
@@ -63,7 +59,12 @@ def fill_cache(
             replace(cache, cases=(done[case.name],)).save()
         else:  # what only weighs a case may change without its voxels
             done[case.name] = replace(
-                before, patient=case.patient, weight=case.weight, pseudo=case.pseudo, part=case.part
+                before,
+                patient=case.patient,
+                weight=case.weight,
+                pseudo=case.pseudo,
+                part=case.part,
+                taught=case.taught,
             )
         tell(number + 1)
     filled = replace(cache, cases=tuple(done[case.name] for case in cases))
@@ -99,7 +100,8 @@ def _fill(folder: Path, bundle: Bundle, case: TrainingCase, marked: str) -> Cach
     affine = grid.affine(volume.affine).matrix.copy()
     corner = 0, 0
     if bundle.patch is not None:  # slices keep their whole field of view
-        y, x = _body(image, truth, grid.spacing_mm)
+        shown = ((truth > 0) & (truth != IGNORED)).any(axis=0)
+        y, x = body_rows(image > LEVELS * _BODY_SHARE, grid.spacing_mm[1:], shown)
         image, truth = image[:, y, x], truth[:, y, x]
         affine[:3, 3] += affine[:3, :3] @ (x.start, y.start, 0)
         corner = y.start, x.start
@@ -112,6 +114,7 @@ def _fill(folder: Path, bundle: Bundle, case: TrainingCase, marked: str) -> Cach
         weight=case.weight,
         pseudo=case.pseudo,
         part=case.part,
+        taught=case.taught,
         contents=marked.split()[1],
         marked=marked,
         shape=truth.shape,
@@ -172,23 +175,6 @@ def read_training_labels(case: TrainingCase, volume: Volume, bundle: Bundle) -> 
     labels: Labels = table[organs]
     labels[unlabelled] = IGNORED
     return labels
-
-
-def _body(image: NDArray[np.uint8], truth: Labels, spacing_mm: Sequence[float]) -> _Box:
-    """The box in plane of the largest dense piece, the table left out, and of all labels."""
-    # Thin things such as a table's shell, tubes and blankets do not survive.
-    inner = ndimage.binary_erosion(image > LEVELS * _BODY_SHARE, np.ones((1, 3, 3)), _EROSIONS)
-    pieces, _ = ndimage.label(inner)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    body = (pieces == sizes.argmax()) & inner if sizes.any() else np.ones_like(inner)
-    kept = body.any(axis=0) | ((truth > 0) & (truth != IGNORED)).any(axis=0)
-    box = []
-    for axis, spacing in enumerate(spacing_mm[1:]):
-        rows = np.flatnonzero(kept.any(axis=1 - axis))
-        margin = _EROSIONS + round(_AROUND_MM / spacing)
-        box.append(slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin))
-    return box[0], box[1]
 
 
 def _points(truth: Labels, channels: Sequence[int]) -> NDArray[np.uint16]:

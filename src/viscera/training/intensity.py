@@ -13,8 +13,8 @@ from torch.nn import functional as F  # noqa: N812
 
 from viscera.training.cache import IGNORED
 
-# Limits in shares of the window: of 500 HU, these are 60, 50, 25 and 25 HU.
-_CONTRAST, _STRETCH, _SHIFT, _NOISE = 0.12, 0.10, 0.05, 0.05
+# Limits. What is in HU is taken as a share of the window.
+_CONTRAST_HU, _STRETCH, _SHIFT_HU, _NOISE_HU = 60.0, 0.10, 25.0, 25.0
 
 
 def _uniform(shape: Sequence[int], generator: torch.Generator) -> Tensor:
@@ -35,7 +35,7 @@ def _blurred(image: Tensor) -> Tensor:
 
 
 def other_contrast(
-    image: Tensor, labels: Tensor, classes: int, generator: torch.Generator
+    image: Tensor, labels: Tensor, classes: int, width_hu: float, generator: torch.Generator
 ) -> Tensor:
     """Each organ brighter or darker by its own amount, softly at its border.
 
@@ -43,27 +43,32 @@ def other_contrast(
         image: (N, D, y, x).
         labels: (N, d, y, x); of a stack's centre slice if d is 1.
         classes: channels of the network's scores.
+        width_hu: of the window.
         generator: of randomness.
     """
     table = torch.zeros(len(image), 256, device=image.device)
-    table[:, 1:classes] = _uniform((len(image), classes - 1), generator) * _CONTRAST
+    table[:, 1:classes] = _uniform((len(image), classes - 1), generator)
+    table *= _CONTRAST_HU / width_hu
     table[:, IGNORED] = 0
     offset = table.gather(1, labels.flatten(1).long()).view(labels.shape)
     return image + _blurred(offset)
 
 
-def other_window(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Stretched about its middle and shifted."""
+def other_window(image: Tensor, width_hu: float, generator: torch.Generator) -> Tensor:
+    """Stretched about its middle and shifted; width_hu is the window's."""
     stretch, shift = _uniform((2, len(image), 1, 1, 1), generator)
-    return (image - 0.5) * (1 + stretch * _STRETCH) + 0.5 + shift * _SHIFT
+    return (image - 0.5) * (1 + stretch * _STRETCH) + 0.5 + shift * (_SHIFT_HU / width_hu)
 
 
-def with_noise(image: Tensor, generator: torch.Generator) -> Tensor:
-    """Noise of random strength, as fine as voxels or as coarse as a soft kernel makes it."""
+def with_noise(image: Tensor, width_hu: float, generator: torch.Generator) -> Tensor:
+    """Noise of random strength, as fine as voxels or as coarse as a soft kernel makes it.
+
+    width_hu is the window's.
+    """
     strength, coarse = _uniform((2, len(image), 1, 1, 1), generator).abs()
     noise = torch.randn(image.shape, generator=generator, device=generator.device)
     soft = _blurred(noise) * 2.667  # restores the standard deviation: 16 / 6
-    return image + strength * _NOISE * torch.where(coarse > 0.5, soft, noise)
+    return image + strength * (_NOISE_HU / width_hu) * torch.where(coarse > 0.5, soft, noise)
 
 
 def other_kernel(image: Tensor, generator: torch.Generator) -> Tensor:

@@ -8,13 +8,18 @@ import math
 import torch
 from torch import nn
 
+from viscera.nets.blocks import Depthwise3d
 from viscera.training.settings import Optimisation
 
 
 def make_optimiser(network: nn.Module, how: Optimisation) -> torch.optim.Optimizer:
-    """AdamW or Adam over all weights; vectors (biases, normalisations) do not decay."""
-    matrices = [p for p in network.parameters() if p.dim() > 1]
-    vectors = [p for p in network.parameters() if p.dim() <= 1]
+    """AdamW or Adam over what is to be learnt; vectors (biases, normalisations) do not decay."""
+    for module in network.modules():
+        if isinstance(module, Depthwise3d):
+            module.requires_grad_(how.depthwise)
+    learnt = [p for p in network.parameters() if p.requires_grad]
+    matrices = [p for p in learnt if p.dim() > 1]
+    vectors = [p for p in learnt if p.dim() <= 1]
     groups = [
         {"params": matrices, "weight_decay": how.weight_decay},
         {"params": vectors, "weight_decay": 0.0},

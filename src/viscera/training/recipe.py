@@ -105,7 +105,8 @@ class Recipe:
     @property
     def grid_mark(self) -> str:
         """A mark of all that shapes cached volumes."""
-        parts = (self.input, self.slices and self.slices.size, self.labels)
+        seen = replace(self.input, crop="none")  # what is cached is cropped whatever this says
+        parts = (seen, self.slices and self.slices.size, self.labels)
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
     @property

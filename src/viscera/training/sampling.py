@@ -133,6 +133,8 @@ class Sampler:
         if self._teacher:
             kept = self._kept(case, "teacher.z")
             teacher = np.stack([self._cut(part, own, box, size) for part in kept])
+            if not found.taught:
+                teacher[:] = IGNORED
         weight, spacing_mm = (np.array(v, np.float32) for v in (found.weight, found.spacing_mm))
         return Batch(image, labels, annotated, weight, spacing_mm, teacher)
 

@@ -15,7 +15,7 @@ class Network:
     Attributes:
         architecture: a name of `viscera.nets`.
         widths: channels of each level; the architecture's own where absent.
-        norm: batch or group; the architecture's own where absent.
+        norm: batch, group or instance; the architecture's own where absent.
     """
 
     architecture: str
@@ -149,6 +149,8 @@ class Optimisation:
         clip_norm: longest gradient; 0 does not clip.
         ema: decay of the moving average of weights; 0 keeps none.
         precision: bf16 (automatic mixed precision) or f32.
+        depthwise: whether 3-D depthwise kernels are learnt; held as they are, a step on a CPU
+            takes half as long.
         seed: of everything random.
         validate_every: epochs between validations on whole volumes; 0: at the end only.
         checkpoint_minutes: between checkpoints.
@@ -165,6 +167,7 @@ class Optimisation:
     clip_norm: float = 0.0
     ema: float = 0.0
     precision: Literal["bf16", "f32"] = "bf16"
+    depthwise: bool = True
     seed: int = 0
     validate_every: int = 10
     checkpoint_minutes: float = 5.0

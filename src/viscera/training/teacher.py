@@ -63,7 +63,7 @@ def fill_teacher(
     done = list(cache.cases)
     for number, case in enumerate(done):
         mark = f"{predictor.made_by()} {case.contents}"
-        if case.teacher != mark:
+        if case.teacher != mark:  # of all, so that hearing it can be changed at no cost
             soft = soft_scores(read_volume(files[case.name]), predictor, recipe, case)
             with atomic_write(case.file("teacher.z"), overwrite=True) as file:
                 file.write(zlib.compress(soft.tobytes(), 6))

@@ -1,0 +1,131 @@
+"""What tissues look like in CT: HU by contrast phase, and textures cut from real scans."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import ndimage
+
+from viscera.organs import ORGANS
+
+Phase = Literal["unenhanced", "arterial", "portal"]
+PHASES: tuple[Phase, ...] = ("unenhanced", "arterial", "portal")
+
+# Mean HU of each tissue in these phases, and how far patients lie from it (one standard deviation).
+# Ranges as textbooks of abdominal CT give them; the real scans at hand lie within.
+HU: dict[str, tuple[float, float, float, float]] = {
+    "air": (-1000, -1000, -1000, 0),
+    "lung": (-850, -840, -840, 30),
+    "fat": (-105, -102, -100, 6),
+    "muscle": (50, 55, 62, 6),
+    "soft": (35, 40, 45, 8),
+    "bone": (280, 285, 290, 60),
+    "marrow": (150, 155, 165, 35),
+    "cartilage": (100, 100, 105, 15),
+    "blood": (40, 280, 150, 25),
+    "vein": (40, 60, 150, 20),
+    "heart": (40, 220, 130, 25),
+    "nerve": (35, 38, 42, 5),
+    "urine": (5, 8, 12, 6),
+    "liver": (56, 66, 108, 10),
+    "spleen": (48, 110, 120, 10),
+    "kidney_right": (32, 150, 180, 20),
+    "kidney_left": (32, 150, 180, 20),
+    "pancreas": (40, 95, 90, 12),
+    "adrenal_gland_right": (25, 60, 70, 10),
+    "adrenal_gland_left": (25, 60, 70, 10),
+    "aorta": (40, 300, 155, 25),
+    "inferior_vena_cava": (40, 70, 145, 20),
+    "gallbladder": (8, 9, 10, 7),
+    "esophagus": (35, 45, 55, 8),
+    "stomach": (40, 60, 70, 10),
+    "duodenum": (40, 65, 75, 10),
+    "bowel": (38, 60, 70, 10),
+}
+HOLLOW = ("stomach", "duodenum", "bowel", "esophagus")  # a wall, and something or gas within
+
+# TotalSegmentator's classes (version 2) beside our organs; what is not named is soft tissue.
+TOTAL: dict[int, str] = {
+    **dict.fromkeys(range(10, 15), "lung"),
+    16: "air", 18: "bowel", 20: "bowel", 21: "urine", 23: "urine", 24: "urine", 51: "heart",
+    **dict.fromkeys((*range(25, 51), *range(69, 79), *range(91, 116)), "bone"),
+    **dict.fromkeys((53, 62, 64, 67, 68), "vein"), 116: "bone", 117: "cartilage",
+    **dict.fromkeys((*range(54, 62), 65, 66), "blood"),
+    79: "nerve", **dict.fromkeys(range(80, 90), "muscle"),
+}  # fmt: skip
+
+_LEAST_RADIUS = 3  # voxels; smaller organs lend no texture
+_SMOOTH = 2.5  # voxels; what varies more slowly is shape or contrast, not texture
+
+
+def drawn_hu(phase: Phase, rng: np.random.Generator) -> dict[str, float]:
+    """The HU of every tissue of one patient in one phase; both kidneys alike, as in a patient."""
+    column = PHASES.index(phase)
+    drawn = {name: row[column] + row[3] * rng.normal() for name, row in HU.items()}
+    drawn["kidney_left"] = drawn["kidney_right"] + rng.normal(0, 4)
+    drawn["adrenal_gland_left"] = drawn["adrenal_gland_right"] + rng.normal(0, 3)
+    return drawn
+
+
+@dataclass(frozen=True)
+class Textures:
+    """Cubes of what is left of real tissue when its slow changes are taken away.
+
+    Attributes:
+        cubes: of each tissue, [z, y, x] HU about 0.
+    """
+
+    cubes: Mapping[str, tuple[NDArray[np.float32], ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, hu: NDArray[np.int16], labels: NDArray[np.uint8]) -> Textures:
+        """The largest cube within each organ of one scan.
+
+        Args:
+            hu: [z, y, x].
+            labels: [z, y, x] organs' ids.
+        """
+        cubes: dict[str, tuple[NDArray[np.float32], ...]] = {}
+        boxes = ndimage.find_objects(labels, max_label=len(ORGANS))
+        for organ, box in zip(ORGANS, boxes, strict=True):
+            if box is None or organ.name in HOLLOW:  # what they hold differs, and edges with gas
+                continue
+            depth = ndimage.distance_transform_cdt(np.pad(labels[box] == organ.id, 1))
+            radius = int(depth.max()) - 1
+            if radius < _LEAST_RADIUS:
+                continue
+            centre = np.unravel_index(int(depth.argmax()), depth.shape)
+            around = tuple(
+                slice(part.start + int(c) - 1 - radius, part.start + int(c) + radius)
+                for part, c in zip(box, centre, strict=True)
+            )
+            cube = hu[around].astype(np.float32)
+            cubes[organ.name] = (cube - ndimage.gaussian_filter(cube, _SMOOTH),)
+        return cls(cubes)
+
+    def joined(self, other: Textures) -> Textures:
+        """The cubes of both."""
+        names = {**self.cubes, **other.cubes}
+        return Textures({n: (*self.cubes.get(n, ()), *other.cubes.get(n, ())) for n in names})
+
+    def tile(
+        self, tissue: str, shape: tuple[int, ...], rng: np.random.Generator
+    ) -> NDArray[np.float32]:
+        """A box filled with one of a tissue's cubes, mirrored over and over; else with nothing."""
+        known = self.cubes.get(tissue)
+        if not known:
+            return np.zeros(shape, dtype=np.float32)
+        cube = known[rng.integers(len(known))]
+        for axis in range(3):
+            cube = np.flip(cube, axis) if rng.random() < 0.5 else cube
+        index = []
+        for n, side in zip(shape, cube.shape, strict=True):
+            at = np.arange(rng.integers(2 * side), dtype=np.intp)[-1:] if side > 1 else np.zeros(1)
+            first = int(at[0]) if at.size else 0
+            folded = (np.arange(first, first + n)) % (2 * side)
+            index.append(np.minimum(folded, 2 * side - 1 - folded))
+        return cube[np.ix_(*index)]
