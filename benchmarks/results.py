@@ -389,7 +389,7 @@ def main() -> None:
         "",
         *ablations(judge.out),
         "",
-        "The trainings of `paper` and `unet64` behind the tables are short (8 epochs and 1): there was one CPU",
+        "The trainings of `paper` and `unet64` behind the tables are short (5 epochs; 40 steps): there was one CPU",
         "for all of them. The packaged `paper` was trained for 100 epochs, see",
         "[the paper's protocol](../benchmarks/results/paper.md).",
     ]

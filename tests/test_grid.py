@@ -150,3 +150,41 @@ def test_straightening_a_sheared_scan_puts_it_upright():
     truth = volume.data > 0
     overlap = 2 * (labels & truth).sum() / (labels.sum() + truth.sum())
     assert overlap > 0.9
+
+
+# The body
+
+
+def test_the_box_of_a_body_leaves_the_table_and_the_air_out():
+    from viscera.grid.body import body_box
+    from viscera.phantom import make_phantom
+
+    volume, labels = make_phantom(3, shape=(260, 240, 30), spacing_mm=(2.4, 2.4, 6.0))
+    box = body_box(volume)
+    inside = labels[box]
+    assert (inside > 0).sum() == (labels > 0).sum()
+    assert box[2] == slice(0, 30)
+    assert np.prod(inside.shape) < 0.6 * labels.size
+    dense = volume.data > -200  # the table is -250
+    rows = [np.flatnonzero(dense[box].any(axis=axes)) for axes in ((1, 2), (0, 2))]
+    for axis, found in enumerate(rows):  # a margin on both sides, or the scan's own border
+        assert found[0] > 0 or box[axis].start == 0
+
+
+def test_a_scan_of_air_keeps_its_whole_field():
+    from viscera.grid.body import body_box
+
+    volume = Volume(np.full((40, 30, 5), -1000, np.int16), Affine(np.diag([2.0, 2, 5, 1])))
+    assert volume.data[body_box(volume)].shape == volume.shape
+
+
+def test_a_cropped_volume_lies_where_it_lay():
+    rng = np.random.default_rng(0)
+    matrix = np.eye(4)
+    matrix[:3] = rng.normal(size=(3, 4))
+    volume = Volume(np.arange(60, dtype=np.int16).reshape(5, 4, 3), Affine(matrix))
+    part = volume.cropped((slice(1, 4), slice(2, None), slice(None)))
+    assert np.shares_memory(part.data, volume.data)
+    np.testing.assert_allclose(
+        part.affine.matrix @ [1, 1, 2, 1], volume.affine.matrix @ [2, 3, 2, 1]
+    )

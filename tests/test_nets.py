@@ -1,5 +1,7 @@
 """Networks: what the paper states of them, and what a cost is."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 
@@ -9,7 +11,7 @@ from torch import nn  # noqa: E402
 
 from viscera.errors import UsageError  # noqa: E402
 from viscera.nets import ARCHITECTURES, build_network  # noqa: E402
-from viscera.nets.blocks import ChannelAttention, conv, separable  # noqa: E402
+from viscera.nets.blocks import ChannelAttention, Depthwise3d, conv, separable  # noqa: E402
 from viscera.nets.cost import cost_of  # noqa: E402
 from viscera.training.folding import folded  # noqa: E402
 
@@ -73,7 +75,8 @@ def test_the_receptive_field_is_what_gradients_reach(name):
 
     def plain(module):
         for key, child in module.named_children():
-            if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d, ChannelAttention, nn.ReLU)):
+            if isinstance(child, (nn.BatchNorm2d, nn.BatchNorm3d, ChannelAttention, nn.ReLU,
+                                  nn.LeakyReLU)):  # fmt: skip
                 setattr(module, key, nn.Identity())
             elif isinstance(child, nn.MaxPool2d):
                 setattr(module, key, nn.AvgPool2d(2))
@@ -85,14 +88,50 @@ def test_the_receptive_field_is_what_gradients_reach(name):
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)
     size = 224 if known.rank == 2 else 128
-    widest = 0
+    widest = [0] * known.rank
     for shift in range(8 if known.rank == 2 else 4):
         x = torch.ones(1, channels, *[size] * known.rank, dtype=torch.float64, requires_grad=True)
         at = (size // 2 + shift,) * known.rank
         network.double().eval()(x)[(0, 0, *at)].backward()
-        reached = np.flatnonzero(x.grad[0, 0].flatten(1).abs().sum(1).numpy())
-        widest = max(widest, reached[-1] - reached[0] + 1)
-    assert (widest,) * known.rank == field
+        for axis in range(known.rank):
+            along = x.grad[0, 0].movedim(axis, 0).flatten(1).abs().sum(1).numpy()
+            reached = np.flatnonzero(along)
+            widest[axis] = max(widest[axis], int(reached[-1] - reached[0] + 1))
+    assert tuple(widest) == field
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
+def test_quick_depthwise_gradients_are_torchs_own(stride):
+    torch.manual_seed(0)
+    layer = Depthwise3d(4, stride).train()
+    x = torch.randn(2, 4, 6, 8, 10, requires_grad=True)
+    y = layer(x)
+    outer = torch.randn_like(y)
+    own = torch.autograd.grad(y, [x, layer.weight], outer)
+    plain = torch.nn.functional.conv3d(x, layer.weight, stride=stride, padding=1, groups=4)
+    for a, b in zip(own, torch.autograd.grad(plain, [x, layer.weight], outer), strict=True):
+        assert torch.allclose(a, b, atol=1e-4)
+    assert torch.equal(y, plain)
+    assert layer(x.detach()).grad_fn is not None
+    layer.weight.requires_grad_(False)
+    assert torch.autograd.grad(layer(x), x, outer)[0].shape == x.shape
+
+
+def test_the_published_weights_give_the_published_scores():
+    """The default network's layout is that of the network it was taught by."""
+    path = Path(__file__).parents[2] / "shared/models/flare25_dw/model.onnx"
+    if not path.exists():
+        pytest.skip("needs ../shared/models")
+    pytest.importorskip("onnx", reason="needs the extra 'train'")
+    import onnxruntime
+    from tools.published_weights import published
+
+    x = torch.randn(1, 1, 96, 160, 160, generator=torch.Generator().manual_seed(0))
+    with torch.inference_mode():
+        ours = published(path).eval()(x).numpy()
+    theirs = onnxruntime.InferenceSession(str(path)).run(None, {"input": x.numpy()})[0]
+    assert np.abs(ours - theirs).max() < 0.02
+    assert (ours.argmax(1) == theirs.argmax(1)).mean() > 0.9999
 
 
 def test_only_some_networks_can_be_supervised():

@@ -30,6 +30,14 @@ def lopsided(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
+def lopsided_cropped(tmp_path_factory):
+    """The same, which looks at the body only."""
+    body = PATCH_BODY.replace("[input]", '[input]\ncrop = "body"')
+    folder = random_bundle(tmp_path_factory.mktemp("cropped"), body)
+    return viscera.Predictor(folder, threads=2, precision="f32")
+
+
+@pytest.fixture(scope="module")
 def lopsided_slices(tmp_path_factory):
     folder = random_bundle(
         tmp_path_factory.mktemp("slices"), slices_body(3, (40, 32)), rank=2, channels=3
@@ -57,7 +65,7 @@ def undone(labels, order, signs):
     return labels[tuple(slice(None, None, s) for s in signs)].transpose(np.argsort(order))
 
 
-@pytest.mark.parametrize("kind", ["lopsided", "lopsided_slices"])
+@pytest.mark.parametrize("kind", ["lopsided", "lopsided_cropped", "lopsided_slices"])
 @pytest.mark.parametrize("tilt", [0, 17])
 def test_all_48_storages_give_the_same_labels(request, kind, tilt):
     predictor = request.getfixturevalue(kind)
@@ -65,6 +73,10 @@ def test_all_48_storages_give_the_same_labels(request, kind, tilt):
     affine[:3, :3] = rotation(tilt) @ np.diag([-6.0, -7.5, 9.0])
     affine[:3, 3] = (30, -40, 900)
     data = noise(1, (31, 26, 14))
+    if kind == "lopsided_cropped":  # a body of noise, off the middle, in air
+        air = np.full_like(data, -1000)
+        air[4:22, 9:24] = np.abs(data[4:22, 9:24])
+        data = air
     expected = predictor.segment(data, affine).labels
     assert len(np.unique(expected)) > 5
     for order, signs in all_orientations():

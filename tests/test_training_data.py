@@ -276,6 +276,23 @@ def test_distrusted_organs_are_ignored_not_background(tmp_path, folder):
     assert "liver" not in case.annotated
 
 
+def test_a_teacher_is_silent_where_the_labels_are_better(tmp_path, folder):
+    (tmp_path / "l.csv").write_text(
+        "case,image,labels,teacher\n"
+        f"a,{folder}/imagesTr/case_000_0000.nii.gz,{folder}/labelsTr/case_000.nii.gz,no\n"
+        f"b,{folder}/imagesTr/case_001_0000.nii.gz,{folder}/labelsTr/case_001.nii.gz,\n"
+    )
+    recipe = recipe_of(tmp_path, "split.folds=0", "loss.distillation=1.0")
+    cases = gather([tmp_path / "l.csv"], recipe, tmp_path / "cache").train
+    assert [case.taught for case in cases] == [False, True]
+    for case in cases:
+        soft = np.ones((3, *case.shape), dtype=np.uint8)
+        case.file("teacher.z").write_bytes(zlib.compress(soft.tobytes()))
+    for case in cases:
+        heard = Sampler([case], recipe).batch(0).teacher != IGNORED
+        assert heard.any() == case.taught
+
+
 # The cache
 
 

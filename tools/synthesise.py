@@ -24,7 +24,8 @@ from viscera.grid.orientation import Orientation
 from viscera.io import read_labels, read_volume, write_labels
 from viscera.organs import ORGANS
 from viscera.report.panel import font
-from viscera.training.synthesis import Anatomy, Synthetic, anatomy_of, synthesise
+from viscera.training.anatomy import Anatomy, anatomy_of
+from viscera.training.synthesis import Synthetic, synthesise
 from viscera.training.tissues import Textures
 from viscera.volume import Segmentation
 
@@ -109,8 +110,7 @@ def page(path: Path) -> None:
     tiles = []
     for seed, name in enumerate(list(known)[::3][:6] + list(known)[:2]):
         made = synthesise(known[name], cubes, seed)
-        tiles.append(_tile(made, f"{name.split('_', 1)[1]}, {made.provenance['phase']}, "
-                                 f"{made.provenance['slice_mm']} mm"))  # fmt: skip
+        tiles.append(_tile(made, f"{name.split('_', 1)[1]}: {made.how}"))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (4 * 330, 2 * (height + 8)), "black")
     for n, tile in enumerate(tiles):

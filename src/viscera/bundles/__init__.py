@@ -38,12 +38,6 @@ def read_bundle(source: str | Path) -> Bundle:
     if not _has_bundle(folder) and str(source) in packaged():
         folder = _PACKAGED / source
     path = folder / "bundle.toml"
-    if str(source) == "default" and not _has_bundle(folder):
-        raise BundleError(
-            "a default network",
-            found="none in this version",
-            remedy="pass --bundle FOLDER, or --bundle phantom for generated phantoms",
-        )
     try:
         table = tomllib.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from viscera.grid.orientation import Orientation
 from viscera.volume import Volume
 
 _COARSE_MM = 4.0  # fine enough to tell a table from a back
@@ -19,22 +20,27 @@ Box = tuple[slice, slice, slice]
 
 
 def body_box(volume: Volume) -> Box:
-    """The box [i, j, k] of a scan's body, whole along the axis nearest to the patient's own.
+    """The box [i, j, k] of a scan's body in axial planes, whole along the patient's axis.
 
-    Looked for on every fourth millimetre or so; where nothing dense is found, all of the scan.
+    Looked for on every fourth millimetre or so; where nothing dense is found, all of the scan. It
+    is looked for in one orientation, so that a scan stored otherwise is cut alike.
     """
-    spacing_mm = volume.affine.spacing_mm
+    orientation = Orientation.fit(volume.affine, "LPS")
+    zyx = orientation.view(volume.data)
+    spacing_mm = orientation.reorder(volume.affine.spacing_mm)
     steps = [max(1, round(_COARSE_MM / s)) for s in spacing_mm]
-    every = tuple(slice(step // 2, None, step) for step in steps)
-    dense = volume.data[every] > _DENSE_HU
+    dense = zyx[tuple(slice(step // 2, None, step) for step in steps)] > _DENSE_HU
     coarse_mm = [s * step for s, step in zip(spacing_mm, steps, strict=True)]
-    along = next(axis for axis, code in enumerate(volume.affine.axcodes) if code in "SI")
-    across = [axis for axis in range(3) if axis != along]
-    stacked = np.moveaxis(dense, along, 0)
     box = [slice(0, n) for n in volume.shape]
-    for axis, found in zip(across, body_rows(stacked, [coarse_mm[a] for a in across]), strict=True):
-        start, stop = (max(0, n) * steps[axis] for n in (found.start, found.stop))
-        box[axis] = slice(start, min(volume.shape[axis], stop))
+    if not dense.any():
+        return box[0], box[1], box[2]
+    rows = body_rows(dense, coarse_mm[1:])[::-1]  # x, then y
+    for axis, flip, found, step in zip(
+        orientation.axes, orientation.flips, rows, steps[:0:-1], strict=False
+    ):
+        length = volume.shape[axis]
+        start, stop = found.start * step, min(length, found.stop * step)
+        box[axis] = slice(length - stop, length - start) if flip else slice(start, stop)
     return box[0], box[1], box[2]
 
 

@@ -73,7 +73,7 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
         shape: (C, ...) of one input.
     """
     layers: list[Layer] = []
-    steps: list[tuple[int, int, bool]] = []  # kernel, stride, transposed
+    steps: list[_Step] = []
     sizes: list[tuple[int, int]] = []  # values in, values out
     names = {module: name for name, module in network.named_modules()}
 
@@ -81,15 +81,16 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
         sizes.append((inputs[0].numel(), output.numel()))
         if isinstance(module, (*_PLAIN, *_TRANSPOSED)):
             layers.append(_layer(names[module], module, inputs[0], output))
-            kernel, stride = module.kernel_size[0], module.stride[0]
+            kernel, stride = tuple(module.kernel_size), tuple(module.stride)
             transposed = isinstance(module, _TRANSPOSED)
             # Gates of attention see everything; strided shortcuts less than what they pass by.
             if not isinstance(module, nn.Conv1d) and (
-                transposed or kernel != stride or stride == 1
+                transposed or kernel != stride or max(stride) == 1
             ):
                 steps.append((kernel, stride, transposed))
         elif isinstance(module, _POOLED):
-            steps.append((module.kernel_size, module.stride, False))
+            rank = len(shape) - 1
+            steps.append(((module.kernel_size,) * rank, (module.stride,) * rank, False))
         elif parameters := sum(p.numel() for p in module.parameters()):
             form = tuple(output.shape[1:])
             layers.append(Layer(names[module], type(module).__name__, form, parameters, 0, 0))
@@ -109,8 +110,15 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
     # Half the sum: normalisation and activation work in place on a convolution's output.
     kept = sum(math.prod(layer.output) for layer in layers)
     peak = max(a + b for a, b in sizes) + parameters
-    field = _receptive_field(steps)
-    return Cost(tuple(layers), parameters, kept * 4e-6, peak * 4e-6, (field,) * (len(shape) - 1))
+    field = tuple(
+        _receptive_field([(kernel[axis], stride[axis], up) for kernel, stride, up in steps])
+        for axis in range(len(shape) - 1)
+    )
+    return Cost(tuple(layers), parameters, kept * 4e-6, peak * 4e-6, field)
+
+
+# Kernel and stride by axis, and whether it is transposed.
+_Step = tuple[tuple[int, ...], tuple[int, ...], bool]
 
 
 def _layer(name: str, module: nn.Module, x: Tensor, output: Tensor) -> Layer:
@@ -129,7 +137,7 @@ def _layer(name: str, module: nn.Module, x: Tensor, output: Tensor) -> Layer:
 
 
 def _receptive_field(steps: list[tuple[int, int, bool]]) -> int:
-    """Voxels of the input that reach one score, the most over all positions of that score.
+    """Voxels of one axis of the input that reach one score, the most over all its positions.
 
     Layers run from the finest level down and up again, so the longest way goes through all of
     them, and what skips some reaches less far.

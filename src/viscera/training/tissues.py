@@ -12,6 +12,7 @@ from scipy import ndimage
 
 from viscera.organs import ORGANS
 
+HuMap = NDArray[np.float32]
 Phase = Literal["unenhanced", "arterial", "portal"]
 PHASES: tuple[Phase, ...] = ("unenhanced", "arterial", "portal")
 
@@ -46,6 +47,7 @@ HU: dict[str, tuple[float, float, float, float]] = {
     "duodenum": (40, 65, 75, 10),
     "bowel": (38, 60, 70, 10),
 }
+CODE = {name: np.uint8(code) for code, name in enumerate(HU)}  # as tissues stand in arrays
 HOLLOW = ("stomach", "duodenum", "bowel", "esophagus")  # a wall, and something or gas within
 
 # TotalSegmentator's classes (version 2) beside our organs; what is not named is soft tissue.
