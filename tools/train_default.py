@@ -18,6 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.training.cases import find_cases
+from viscera.training.checkpoint import LAST, load_weights, save_checkpoint
+from viscera.training.loop import new_network
+from viscera.training.run_folder import read_run
 from viscera.training.settings import Split
 from viscera.training.split import split_cases
 
@@ -154,8 +157,18 @@ def train(out: Path, name: str, run: Run, minutes: float | None) -> None:
     if name in ABLATIONS or not finished(folder):
         return
     # The last weights: the best would be chosen by the very patients that judge.
+    keep(folder, out / "weights" / f"{slug(name)}.safetensors")
     call("export", folder, "-o", bundle, "--weights", "last", "--licence", LICENCE,
          "--training-data", PROVENANCE if run.taught else BASELINE)  # fmt: skip
+
+
+def keep(run: Path, path: Path) -> None:
+    """A training's last weights in half precision: `viscera train --init` begins with them."""
+    recipe, _ = read_run(run)
+    network = new_network(recipe)
+    reached = load_weights(run / LAST, network)
+    path.parent.mkdir(exist_ok=True)
+    save_checkpoint(path, network.half(), reached)
 
 
 def held_patients(listed: Path, fold: int = 0) -> list[str]:
