@@ -51,7 +51,7 @@ def test_a_reoriented_real_scan_gives_the_same_labels(order):
 
 
 def test_the_default_network_finds_the_organs_of_a_patient_it_has_not_seen():
-    """LIDC-IDRI-0001 was held back; the labels are TotalSegmentator's, its aorta has another end."""
+    """LIDC-IDRI-0001 was held back. The labels are TotalSegmentator's, whose aorta has an arch."""
     folder = SHARED / "data"
     predictor = viscera.Predictor("default")
     found = predictor.segment(folder / "tcia_lidc_idri" / "0001" / "ct.nii.gz")
