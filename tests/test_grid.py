@@ -188,3 +188,17 @@ def test_a_cropped_volume_lies_where_it_lay():
     np.testing.assert_allclose(
         part.affine.matrix @ [1, 1, 2, 1], volume.affine.matrix @ [2, 3, 2, 1]
     )
+
+
+def test_a_child_before_a_cushion_and_two_bodies_are_kept_whole():
+    from viscera.grid.body import body_box
+
+    data = np.full((120, 100, 20), -1000, np.int16)
+    data[45:75, 20:45] = 40  # a child of 60 x 50 mm
+    data[10:110, 70:90] = -100  # a cushion
+    box = body_box(Volume(data, Affine(np.diag([-2.0, -2, 5, 1]))))
+    assert (data[box] == 40).sum() == (data == 40).sum()
+    data = np.full((200, 100, 10), -1000, np.int16)
+    data[10:80, 20:80] = data[110:190, 20:80] = 40
+    box = body_box(Volume(data, Affine(np.diag([-2.0, -2, 5, 1]))))
+    assert (data[box] == 40).sum() == (data == 40).sum()

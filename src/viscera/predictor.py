@@ -151,6 +151,8 @@ class Predictor:
     def score(self, volume: Volume) -> tuple[Grid, Iterator[ScoreSlab]]:
         """The network's scores on its own grid, as slabs along z, for those who want no labels.
 
+        The grid covers all of the scan, whatever the bundle crops when it segments.
+
         Args:
             volume: one scan whose grid is not sheared.
 

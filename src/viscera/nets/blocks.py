@@ -77,6 +77,7 @@ class Depthwise3d(nn.Conv3d):
 
     def forward(self, input: Tensor) -> Tensor:
         """(N, C, z, y, x) in, each size divided by its stride out."""
+        # One channel is an ordinary convolution; evaluation and export see torch's own layer.
         if not (self.training and torch.is_grad_enabled()) or self.groups == 1:
             return super().forward(input)
         kernel = self.weight

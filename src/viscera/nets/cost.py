@@ -11,6 +11,8 @@ from torch import Tensor, nn
 
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
+# Kernel and stride by axis, and whether it is transposed.
+_Step = tuple[tuple[int, ...], tuple[int, ...], bool]
 _POOLED = (nn.MaxPool2d, nn.MaxPool3d)
 
 
@@ -115,10 +117,6 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
         for axis in range(len(shape) - 1)
     )
     return Cost(tuple(layers), parameters, kept * 4e-6, peak * 4e-6, field)
-
-
-# Kernel and stride by axis, and whether it is transposed.
-_Step = tuple[tuple[int, ...], tuple[int, ...], bool]
 
 
 def _layer(name: str, module: nn.Module, x: Tensor, output: Tensor) -> Layer:

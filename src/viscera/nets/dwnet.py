@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from viscera.nets.blocks import scoring, separable_3d
 from viscera.nets.registry import Norm
 
-_ONCE, _HALF = (1, 1, 1), (2, 2, 2)
+_HALF = (2, 2, 2)
 _LAST = (1, 2, 2)  # the deepest level is only coarser in plane
 _FINE = 2  # levels with one convolution in the encoder; the decoder has one at all the others
 
@@ -20,8 +20,7 @@ class DwNet(nn.Module):
     """Depthwise separable 3-D U-Net, laid out as nnU-Net's plain one of the same depth.
 
     Its layout is that of the network which `tools/published_weights.py` reads, so that training
-    can begin where that one ended. Its instance normalisation is kept: it costs a fifth of a run,
-    and statistics of whole training sets in its place lost eight points of DSC (`docs/results.md`).
+    can begin where that one ended, with the instance normalisation that it ended with.
     """
 
     def __init__(self, channels: int, classes: int, widths: Sequence[int], norm: Norm) -> None:
@@ -46,7 +45,10 @@ class DwNet(nn.Module):
         self.score = scoring(widths[0], classes, rank=3)
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, channels, z, y, x) in, (N, classes, z, y, x) scores out; sizes divisible by 16."""
+        """(N, channels, z, y, x) in, (N, classes, z, y, x) scores out.
+
+        Sizes are divisible by 16 with five widths.
+        """
         kept = []
         for encode in self.encode:
             x = encode(x)

@@ -59,7 +59,7 @@ def anatomy_of(organs: Labels, total: NDArray[np.uint8] | None, spacing_mm: floa
 
 
 def swap(patient: Anatomy, donor: Anatomy, organ: Organ) -> Anatomy:
-    """Another patient's organ in the place of one's own, where nothing of ours stands."""
+    """Another patient's organ in the place of one's own, where only fat or bowel stands."""
     here, there = patient.organs == organ.id, donor.organs == organ.id
     if not here.any() or not there.any():
         return patient
@@ -68,7 +68,8 @@ def swap(patient: Anatomy, donor: Anatomy, organ: Organ) -> Anatomy:
     places = places[((places >= 0) & (places < here.shape)).all(axis=1)]
     moved = np.zeros_like(here)
     moved[tuple(places.T)] = True
-    moved &= (patient.organs == 0) | here
+    filling = np.isin(patient.tissues, [CODE[name] for name in ("fat", "soft", "bowel", "air")])
+    moved &= (filling & (patient.organs == 0)) | here
     tissues, organs = patient.tissues.copy(), patient.organs.copy()
     tissues[here], organs[here] = CODE["fat"], 0
     tissues[moved], organs[moved] = CODE[organ.name], organ.id

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 
-from viscera.affine import Affine
 from viscera.errors import UsageError
 from viscera.grid.orientation import Orientation
 from viscera.metrics.overlap import count_voxels, dice
@@ -133,10 +132,7 @@ def _views(
             tuple(slice(cut, None) for cut in lost),
             tuple(slice(None, n - cut) for n, cut in zip(volume.shape, lost, strict=True)),
         ):
-            matrix = volume.affine.matrix.copy()
-            matrix[:3, 3] += matrix[:3, :3] @ [s.start or 0 for s in box]
-            part = Volume(volume.data[box], Affine(matrix), volume.name)
-            found.append((box, predictor.segment(part).labels))
+            found.append((box, predictor.segment(volume.cropped((box[0], box[1], box[2]))).labels))
     if "flip" in demand.views:
         axis = Orientation.fit(volume.affine, "LPS").axes[0]
         data: Any = np.asfortranarray(np.flip(volume.data, axis))

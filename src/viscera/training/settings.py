@@ -150,7 +150,7 @@ class Optimisation:
         ema: decay of the moving average of weights; 0 keeps none.
         precision: bf16 (automatic mixed precision) or f32.
         depthwise: whether 3-D depthwise kernels are learnt; held as they are, a step on a CPU
-            takes half as long.
+            is quicker.
         seed: of everything random.
         validate_every: epochs between validations on whole volumes; 0: at the end only.
         checkpoint_minutes: between checkpoints.

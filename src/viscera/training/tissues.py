@@ -20,6 +20,7 @@ PHASES: tuple[Phase, ...] = ("unenhanced", "arterial", "portal")
 # Ranges as textbooks of abdominal CT give them; the real scans at hand lie within.
 HU: dict[str, tuple[float, float, float, float]] = {
     "air": (-1000, -1000, -1000, 0),
+    "gas": (-960, -960, -960, 15),
     "lung": (-850, -840, -840, 30),
     "fat": (-105, -102, -100, 6),
     "muscle": (50, 55, 62, 6),
@@ -53,10 +54,10 @@ HOLLOW = ("stomach", "duodenum", "bowel", "esophagus")  # a wall, and something 
 # TotalSegmentator's classes (version 2) beside our organs; what is not named is soft tissue.
 TOTAL: dict[int, str] = {
     **dict.fromkeys(range(10, 15), "lung"),
-    16: "air", 18: "bowel", 20: "bowel", 21: "urine", 23: "urine", 24: "urine", 51: "heart",
+    16: "gas", 18: "bowel", 20: "bowel", 21: "urine", 23: "urine", 24: "urine", 51: "heart",
     **dict.fromkeys((*range(25, 51), *range(69, 79), *range(91, 116)), "bone"),
-    **dict.fromkeys((53, 62, 64, 67, 68), "vein"), 116: "bone", 117: "cartilage",
-    **dict.fromkeys((*range(54, 62), 65, 66), "blood"),
+    **dict.fromkeys((53, 59, 60, 62, 64, 67, 68), "vein"), 116: "bone", 117: "cartilage",
+    **dict.fromkeys((*range(54, 59), 61, 65, 66), "blood"),
     79: "nerve", **dict.fromkeys(range(80, 90), "muscle"),
 }  # fmt: skip
 
@@ -126,8 +127,7 @@ class Textures:
             cube = np.flip(cube, axis) if rng.random() < 0.5 else cube
         index = []
         for n, side in zip(shape, cube.shape, strict=True):
-            at = np.arange(rng.integers(2 * side), dtype=np.intp)[-1:] if side > 1 else np.zeros(1)
-            first = int(at[0]) if at.size else 0
+            first = int(rng.integers(2 * side))
             folded = (np.arange(first, first + n)) % (2 * side)
             index.append(np.minimum(folded, 2 * side - 1 - folded))
         return cube[np.ix_(*index)]
