@@ -115,7 +115,7 @@ def page(path: Path) -> None:
     tiles = []
     for seed, name in enumerate(list(known)[::3][:6] + list(known)[:2]):
         made = synthesise(known[name], cubes, seed)
-        tiles.append(_tile(made, f"{name.split('_', 1)[1]}: {made.how}"))
+        tiles.append(_tile(made, f"{name.split('_')[-1]}: {made.how}"))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (4 * 330, 2 * (height + 8)), "black")
     for n, tile in enumerate(tiles):
