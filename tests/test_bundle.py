@@ -3,7 +3,7 @@ import hashlib
 import pytest
 
 from tests.conftest import EXAMPLE_BUNDLE, needs_shared
-from tests.networks import LABELS, nearest_bundle, slices_body, write_bundle
+from tests.networks import LABELS, nearest_bundle, random_bundle, slices_body, write_bundle
 from viscera.bundles import packaged, read_bundle
 from viscera.errors import BundleError
 
@@ -103,3 +103,10 @@ def test_packaged_bundles_are_whole_and_have_a_card(name):
 def test_the_example_bundle_describes_the_published_network():
     bundle = read_bundle(EXAMPLE_BUNDLE)
     assert bundle.label_ids == tuple(range(14))
+
+
+def test_slices_are_not_cropped(tmp_path):
+    body = slices_body(3, (40, 32), extra='crop = "body"')
+    random_bundle(tmp_path, body, rank=2, channels=3)
+    with pytest.raises(BundleError, match=r"crop for \[patch\] only"):
+        read_bundle(tmp_path)

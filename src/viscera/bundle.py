@@ -207,6 +207,8 @@ class Bundle:
             raise ValueError(f"input.spacing_mm along x, y, z for [patch], found {spacing}")
         if self.slices is not None and spacing is not None and len(spacing) != 2:
             raise ValueError(f"input.spacing_mm along x, y for [slices], found {list(spacing)}")
+        if self.slices is not None and self.input.crop == "body":
+            raise ValueError("crop for [patch] only, found it for [slices]")
         if self.labels[:1] != ("background",) or len(self.labels) < 2:
             raise ValueError(f"labels that begin with background, found {list(self.labels[:1])}")
         for name in self.labels[1:]:
