@@ -20,7 +20,7 @@ from viscera.engine.protocol import Engine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
-from viscera.grid.body import body_box
+from viscera.grid.body import Box, body_box
 from viscera.grid.grid import ScoreSlab
 from viscera.grid.shear import labels_on
 from viscera.memory import BASE_MB, segmenting_mb, straightening_mb
@@ -117,17 +117,13 @@ class Predictor:
             volume = self._volume(source, affine, strict=strict)
             findings = [*volume.findings, *check_volume(volume, strict=strict)]
         with stages.stage("grid"):
-            straight, grid, need_mb = self._plan(volume)
-            seen, box = straight, (slice(None), slice(None), slice(None))
-            if self.bundle.input.crop == "body":
-                box = body_box(straight)
-                seen = straight.cropped(box)
-                grid = Grid.fit(seen.shape, seen.affine, self.bundle)
+            crop = self.bundle.input.crop == "body"
+            straight, box, grid, need_mb = self._plan(volume, crop=crop)
         with stages.stage("load"):
             engine = self._loaded()
         with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
             labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
-            slabs = self._slabs(grid, seen, engine, pool, tell)
+            slabs = self._slabs(grid, straight.cropped(box), engine, pool, tell)
             grid.undo(slabs, self.bundle.label_ids, labels[box], map_over=pool.map)
         with stages.stage("postprocess"):
             findings += postprocess(labels, straight.affine, self.bundle.postprocess)
@@ -160,7 +156,7 @@ class Predictor:
             ResourceError: it needs more memory than the limit.
             BundleError: the weights cannot be run.
         """
-        _, grid, _ = self._plan(volume)
+        _, _, grid, _ = self._plan(volume, crop=False)
 
         def slabs() -> Iterator[ScoreSlab]:
             with ThreadPoolExecutor(self.threads) as pool:
@@ -192,8 +188,10 @@ class Predictor:
         mark = hashlib.sha256(repr((replace(self.bundle, folder=Path()), settings)).encode())
         return f"viscera {__version__} {mark.hexdigest()[:16]} {self.bundle.name}"
 
-    def _plan(self, volume: Volume) -> tuple[Volume, Grid, float]:
-        """The volume set upright, the network's grid on it, and the memory that will take in MB.
+    def _plan(self, volume: Volume, *, crop: bool) -> tuple[Volume, Box, Grid, float]:
+        """The volume set upright, the box of it that is looked at, the network's grid on that box.
+
+        And the memory that all of it will take, in MB.
 
         Raises:
             ResourceError: more than the limit.
@@ -205,11 +203,13 @@ class Predictor:
             need_mb = straightening_mb(volume.data)
             require(need_mb, limit_mb, what="straightening", where=volume.name)
             straight = straighten(volume)
-        grid = Grid.fit(straight.shape, straight.affine, self.bundle)
+        box = body_box(straight) if crop else (slice(None), slice(None), slice(None))
+        seen = straight.cropped(box)
+        grid = Grid.fit(seen.shape, seen.affine, self.bundle)
         need_mb = segmenting_mb(self.bundle, straight.data, grid)
         need_mb += held_mb if straight is not volume else 0.0
         require(need_mb, limit_mb, what="this scan", where=volume.name)
-        return straight, grid, need_mb
+        return straight, box, grid, need_mb
 
     def _volume(self, source: Any, affine: Any, *, strict: bool) -> Volume:
         has_its_own = isinstance(source, str | Path | Volume) or hasattr(source, "dataobj")

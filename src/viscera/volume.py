@@ -169,8 +169,8 @@ class Segmentation:
         Their volumes are lower bounds.
         """
         # Indexed: `take` would first copy the whole map into C order.
-        ends = [np.moveaxis(self.labels, axis, 0) for axis in range(3)]
-        faces = [map_[end] for map_ in ends for end in (0, -1)]
+        along = (np.moveaxis(self.labels, axis, 0) for axis in range(3))
+        faces = [turned[end] for turned in along for end in (0, -1)]
         border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
         return tuple(organ.name for organ in self.organs if organ.id in border)
 
