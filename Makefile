@@ -36,7 +36,7 @@ docs: $(VENV)/installed-dev
 	$(BIN)/python docs/reference.py
 
 bench: $(VENV)/installed-dev
-	$(BIN)/python benchmarks/segment_stages.py
+	$(BIN)/python benchmarks/speed.py build/scans
 	$(BIN)/python benchmarks/startup.py
 
 # Trains and judges the packaged networks: hours on a CPU; a second call goes on. WEIGHTS=folder

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,9 @@ from viscera.phantom import make_phantom
 os.environ.pop("CI", None)
 # Torch's threads spin while they wait, which makes a shared CPU many times slower.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# What is remembered of a machine stays within one run of the tests.
+os.environ["VISCERA_CACHE"] = tempfile.mkdtemp(prefix="viscera-cache-")
 
 # The same examples every time, however slow the machine: a failure must be reproducible.
 settings.register_profile(

@@ -28,14 +28,15 @@ LAYERS = (
     {"api"},
     {"predictor", "evaluation", "contestant"},
     {"matching"},
-    {"scoring", "checks", "memory"},
+    {"memory"},
+    {"scoring", "checks"},
     {"grid", "engine", "postprocess", "metrics", "nets"},
     {"bundles"},
     {"bundle"},
     {"io"},
     {"schema", "phantom", "conventions"},
     {"volume", "labelmap", "stages", "resources"},
-    {"affine", "organs", "hu"},
+    {"affine", "organs", "hu", "pipeline"},
     {"errors", "findings", "__init__"},
 )
 # Segmentation.save is a convenience; it imports the writer when called.

@@ -9,7 +9,7 @@ from scipy import ndimage
 from viscera.affine import Affine
 from viscera.bundle import Step
 from viscera.organs import BY_NAME
-from viscera.postprocess import postprocess
+from viscera.postprocess import components, postprocess
 from viscera.postprocess.box import organ_box
 from viscera.postprocess.closing import close_organs
 from viscera.postprocess.components import drop_small, find_components, keep_largest
@@ -67,19 +67,23 @@ def test_box():
     assert organ_box(labels) == (slice(1, 5), slice(2, 3), slice(3, 7))
 
 
+@pytest.mark.parametrize("slab", [1, 3, 64])
 @pytest.mark.parametrize("seed", range(5))
-def test_components_are_scipys(seed):
+def test_components_are_scipys(seed, slab, monkeypatch):
+    monkeypatch.setattr(components, "_SLAB_SLICES", slab)
     labels = blobs(seed)
-    found = find_components(labels, [1, 3])
-    for organ in (1, 3):
+    found = {pieces.organ: pieces for pieces in find_components(labels, [1, 3])}
+    assert set(found) == {1, 3}
+    for organ, own in found.items():
         pieces, count = ndimage.label(labels == organ, np.ones((3, 3, 3)))
-        own = np.flatnonzero(found.label == organ)
-        assert own.size == count
         sizes = np.bincount(pieces.ravel())[1:]
-        assert sorted(found.voxels[own]) == sorted(sizes)
+        assert sorted(own.voxels) == sorted(sizes)
         centres = ndimage.center_of_mass(labels == organ, pieces, range(1, count + 1))
-        np.testing.assert_allclose(np.sort(found.centre[own], axis=0), np.sort(centres, axis=0))
-    assert 2 not in found.label
+        np.testing.assert_allclose(np.sort(own.centre, axis=0), np.sort(centres, axis=0))
+        painted = labels.copy()
+        own.paint(painted, np.where(np.arange(count) == own.voxels.argmin(), 9, organ))
+        assert (painted == 9).sum() == sizes.min()
+        assert ((painted == organ) | (painted == 9)).sum() == sizes.sum()
 
 
 def test_keep_largest_and_drop_small():

@@ -10,6 +10,7 @@ import pytest
 
 from viscera.engine import ENGINES
 from viscera.io import write_volume
+from viscera.phantom import make_phantom
 
 
 @pytest.fixture
@@ -23,17 +24,34 @@ def call(tmp_path, nearest, small_phantom):
         command += ["-o", str(tmp_path / "out" / "l.nii.gz"), "-b", str(nearest), "-p", "-s"]
         command += ["--engine", engine]
         # Engines that report home stay silent under CI: it must not be set.
-        kept = {k: v for k, v in os.environ.items() if k not in ("CI", "ORT_DISABLE_TELEMETRY")}
+        unset = ("CI", "ORT_DISABLE_TELEMETRY", "VISCERA_CACHE")
+        kept = {k: v for k, v in os.environ.items() if k not in unset}
         return command, {**kept, "HOME": str(home), "XDG_CACHE_HOME": str(home / "cache")}, home
 
     return prepare
 
 
 @pytest.mark.parametrize("engine", ENGINES)
-def test_the_home_folder_stays_empty(call, engine):
+def test_the_home_folder_stays_empty_when_nothing_may_be_kept(call, engine):
     command, environment, home = call(engine)
+    environment["VISCERA_CACHE"] = "off"
     subprocess.run(command, env=environment, check=True, capture_output=True)
     assert list(home.rglob("*")) == []
+
+
+def test_what_is_kept_in_the_home_folder_is_the_compiled_network(call, tmp_path):
+    command, environment, home = call("openvino")
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    kept = {path for path in home.rglob("*") if path.is_file()}
+    own = home / "cache" / "viscera"
+    assert kept
+    assert all(p.parent == own / "compiled" or p == own / "measured.json" for p in kept)
+    # The same bytes of another scan: nothing of a scan is in them.
+    sizes = {path: path.read_bytes() for path in kept}
+    volume, _ = make_phantom(8, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
+    write_volume(tmp_path / "ct.nii.gz", volume, overwrite=True)
+    subprocess.run([*command, "--overwrite"], env=environment, check=True, capture_output=True)
+    assert {path: path.read_bytes() for path in home.rglob("*") if path.is_file()} == sizes
 
 
 def can_trace():
@@ -69,7 +87,7 @@ def test_no_connection_and_no_file_but_the_results(call, engine, tmp_path):
     talks, files = trace(command, tmp_path / "strace.log", environment)
     assert talks == []
     assert any(f.startswith(str(tmp_path / "out")) for f in files), "the trace saw the run"
-    allowed = (str(tmp_path / "out"), "/dev/", "/proc/")
+    allowed = (str(tmp_path / "out"), str(tmp_path / "home" / "cache"), "/dev/", "/proc/")
     assert [f for f in files if not f.startswith(allowed)] == []
 
 

@@ -27,13 +27,21 @@ class Model:
         file: ONNX file, relative to bundle.toml.
         sha256: its checksum, so that the settings can never meet other weights.
         precisions: arithmetic that was measured to keep the labels; f32 always does.
-        working_mb: peak memory of one run of the network, measured; for the memory plan.
+        working_mb: peak memory of one run of the network in f32, measured; for the memory plan.
+        working_bf16_mb: the same in bf16; as in f32 where it was not measured.
     """
 
     file: str
     sha256: str
     precisions: tuple[Precision, ...] = ("f32",)
     working_mb: float = 500.0
+    working_bf16_mb: float | None = None
+
+    def working_in(self, precision: Precision) -> float:
+        """Peak MB of one run of the network in this arithmetic."""
+        if precision == "bf16" and self.working_bf16_mb is not None:
+            return self.working_bf16_mb
+        return self.working_mb
 
 
 @dataclass(frozen=True)
@@ -93,6 +101,8 @@ class Patch:
         sigma: the Gaussian's standard deviation as a share of the patch.
         extend_z: stacks shorter than a patch are continued by mirroring their slices, or padded
             with the window's lower end. In plane, small volumes are always padded.
+        multiple: of these voxels along x, y, z the network takes a window of any size, so that
+            windows are fitted to the body; absent: `size` and no other.
     """
 
     size: tuple[int, int, int]
@@ -100,8 +110,11 @@ class Patch:
     blending: Literal["gaussian", "constant"] = "gaussian"
     sigma: float = 0.125
     extend_z: Literal["mirror", "pad"] = "mirror"
+    multiple: tuple[int, int, int] | None = None
 
     def __post_init__(self) -> None:
+        if any(n < 1 or size % n for n, size in zip(self.multiple or (), self.size, strict=False)):
+            raise ValueError(f"a multiple that divides the patch size, found {self.multiple}")
         if min(self.size) < 1:
             raise ValueError(f"a patch size above 0, found {list(self.size)}")
         if not 0 <= self.overlap < 1:
@@ -122,7 +135,7 @@ class Slices:
 
     stack: int
     size: tuple[int, int]
-    batch: int = 4
+    batch: int = 2
 
     def __post_init__(self) -> None:
         if self.stack < 1 or self.stack % 2 == 0:

@@ -8,7 +8,7 @@ import numpy as np
 
 from viscera.errors import InputError
 from viscera.findings import Finding
-from viscera.volume import Volume
+from viscera.volume import Hu, Volume
 
 SHEAR_LIMIT_DEG = 1.0
 _OBLIQUE_DEG = 5.0
@@ -25,10 +25,15 @@ def check_volume(volume: Volume, *, strict: bool = False) -> list[Finding]:
     Raises:
         InputError: it is a label map, its extent is absurd, or, when strict, its grid is sheared.
     """
-    return [*_check_grid(volume, strict=strict), *_check_values(volume)]
+    return [*check_grid(volume, strict=strict), *check_values(volume.data, where=volume.name)]
 
 
-def _check_grid(volume: Volume, *, strict: bool) -> list[Finding]:
+def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
+    """What there is to say about a volume's grid, before a voxel is read.
+
+    Raises:
+        InputError: its extent is absurd, or, when strict, it is sheared.
+    """
     affine, found = volume.affine, []
     spacing = " x ".join(f"{s:.3g}" for s in affine.spacing_mm)
     extent = [s * n for s, n in zip(affine.spacing_mm, volume.shape, strict=True)]
@@ -65,8 +70,17 @@ def _check_grid(volume: Volume, *, strict: bool) -> list[Finding]:
     return found
 
 
-def _check_values(volume: Volume) -> list[Finding]:
-    flat = volume.data.ravel(order="K")
+def check_values(hu: Hu, *, where: object) -> list[Finding]:
+    """What there is to say about intensities, by a sample of them.
+
+    Args:
+        hu: all voxels, or an even selection.
+        where: the case, for messages.
+
+    Raises:
+        InputError: it is a label map.
+    """
+    flat = hu.ravel(order="K")
     stride = max(1, flat.size // _SAMPLE)
     while gcd(stride, flat.size) > 1:  # a common divisor would sample the same few columns
         stride += 1
@@ -79,7 +93,7 @@ def _check_values(volume: Volume) -> list[Finding]:
             "a CT in HU",
             found=f"what looks like a label map ({values.size} whole values, {low:g} to {high:g})",
             remedy="give the CT itself",
-            where=volume.name,
+            where=where,
         )
     if low == high:
         message = f"all voxels are {low:g}"

@@ -10,22 +10,24 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from viscera import __version__
-from viscera.bundle import Bundle, Precision
+from viscera.bundle import Bundle, Patch, Precision
 from viscera.bundles import read_bundle
-from viscera.checks import SHEAR_LIMIT_DEG, check_volume
+from viscera.checks import SHEAR_LIMIT_DEG, check_grid, check_values
 from viscera.engine import FallbackEngine, open_engine
 from viscera.engine.protocol import Engine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid import Grid, straighten
-from viscera.grid.body import Box, body_box
 from viscera.grid.grid import ScoreSlab
+from viscera.grid.look import Box
 from viscera.grid.shear import labels_on
-from viscera.memory import BASE_MB, segmenting_mb, straightening_mb
+from viscera.grid.walk import part, walk
+from viscera.memory import Budget, reading_mb, straightening_mb
 from viscera.postprocess import postprocess
-from viscera.resources import available_mb, require, thread_count
+from viscera.resources import thread_count
 from viscera.scoring import score_patches, score_slices
 from viscera.stages import Progress, Stages
 from viscera.volume import Labels, Segmentation, Volume
@@ -113,18 +115,26 @@ class Predictor:
             NothingToSegmentError: no organ was found, when strict.
         """
         stages = stages or Stages(progress=progress)
-        with stages.stage("read"):
-            volume = self._volume(source, affine, strict=strict)
-            findings = [*volume.findings, *check_volume(volume, strict=strict)]
-        with stages.stage("grid"):
-            crop = self.bundle.input.crop == "body"
-            straight, box, grid, need_mb = self._plan(volume, crop=crop)
-        with stages.stage("load"):
-            engine = self._loaded()
-        with stages.stage("network") as tell, ThreadPoolExecutor(self.threads) as pool:
-            labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
-            slabs = self._slabs(grid, straight.cropped(box), engine, pool, tell)
-            grid.undo(slabs, self.bundle.label_ids, labels[box], map_over=pool.map)
+        with ThreadPoolExecutor(self.threads) as pool, ThreadPoolExecutor(1) as beside:
+            with stages.stage("read") as tell:
+                volume = self._volume(source, affine, strict=strict)
+                findings = [*volume.findings, *check_grid(volume, strict=strict)]
+                straight = _straight(volume, self._budget(volume))
+                grid = self._fit(straight)
+                loading = beside.submit(self._loaded)  # reading leaves a core free
+                planes, look = walk(straight, grid, findings, map_over=pool.map, tell=tell)
+                findings += check_values(look.hu, where=volume.name)
+                box = grid.covering(look.box(in_plane=self.bundle.input.crop == "body"))
+                planes = part(planes, box)
+            with stages.stage("load"):
+                engine = loading.result()
+                patch, need_mb = self._budget(straight).windows(grid, box, engine.precision)
+            with stages.stage("network") as tell:
+                labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
+                slabs = self._slabs(planes, grid.lowest, engine, patch, pool, tell)
+                grid.undo(slabs, self.bundle.label_ids, labels, box=box, map_over=pool.map)
+                engine.rest()
+                del planes
         with stages.stage("postprocess"):
             findings += postprocess(labels, straight.affine, self.bundle.postprocess)
             if straight is not volume:
@@ -140,44 +150,61 @@ class Predictor:
             volume=volume,
             organs=self.bundle.organs,
             findings=tuple(findings),
-            provenance=self._provenance(engine, grid, need_mb),
+            provenance=self._provenance(engine, grid, box, patch, need_mb),
             stages=stages,
         )
 
     def score(self, volume: Volume) -> tuple[Grid, Iterator[ScoreSlab]]:
         """The network's scores on its own grid, as slabs along z, for those who want no labels.
 
-        The grid covers all of the scan, whatever the bundle crops when it segments.
+        They cover all of the scan, whatever the bundle leaves out when it segments.
 
         Args:
             volume: one scan whose grid is not sheared.
 
         Raises:
+            InputError: the file is damaged.
             ResourceError: it needs more memory than the limit.
             BundleError: the weights cannot be run.
         """
-        _, _, grid, _ = self._plan(volume, crop=False)
+        grid = self._fit(volume)
+        planes, _ = walk(volume, grid, [])
+        box = slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])
+        engine = self._loaded()
+        patch, _ = self._budget(volume).windows(grid, box, engine.precision)
 
         def slabs() -> Iterator[ScoreSlab]:
             with ThreadPoolExecutor(self.threads) as pool:
-                yield from self._slabs(grid, volume, self._loaded(), pool, lambda _done: None)
+                yield from self._slabs(planes, grid.lowest, engine, patch, pool)
 
         return grid, slabs()
 
+    def _fit(self, volume: Volume) -> Grid:
+        """The network's grid on a scan.
+
+        Raises:
+            ResourceError: filling it takes more than there is.
+        """
+        grid = Grid.fit(volume.shape, volume.affine, self.bundle)
+        self._budget(volume).require(reading_mb(volume, grid))
+        return grid
+
+    def _budget(self, volume: Volume) -> Budget:
+        return Budget(self.bundle, volume, self.memory_limit_mb)
+
     def _slabs(
         self,
-        grid: Grid,
-        volume: Volume,
+        planes: NDArray[np.float32],
+        outside: float,
         engine: Engine,
+        patch: Patch | None,
         pool: Executor,
-        tell: Callable[[float], None],
+        tell: Callable[[float], None] = lambda _done: None,
     ) -> Iterator[ScoreSlab]:
-        bundle = self.bundle
-        if bundle.patch:
-            channels = len(bundle.labels)
-            return score_patches(grid, volume.data, engine, bundle.patch, channels, pool, tell)
-        assert bundle.slices is not None  # Bundle has one or the other
-        return score_slices(grid, volume.data, engine, bundle.slices, tell)
+        if patch:
+            return score_patches(planes, engine, patch, outside, pool, tell)
+        assert self.bundle.slices is not None  # Bundle has one or the other
+        return score_slices(planes, engine, self.bundle.slices, outside, pool, tell)
 
     def made_by(self, settings: str = "") -> str:
         """What stands in every label file: version, a mark of all that shapes labels, network.
@@ -187,29 +214,6 @@ class Predictor:
         """
         mark = hashlib.sha256(repr((replace(self.bundle, folder=Path()), settings)).encode())
         return f"viscera {__version__} {mark.hexdigest()[:16]} {self.bundle.name}"
-
-    def _plan(self, volume: Volume, *, crop: bool) -> tuple[Volume, Box, Grid, float]:
-        """The volume set upright, the box of it that is looked at, the network's grid on that box.
-
-        And the memory that all of it will take, in MB.
-
-        Raises:
-            ResourceError: more than the limit.
-        """
-        held_mb = volume.data.nbytes / 1e6
-        limit_mb = self.memory_limit_mb or available_mb() + BASE_MB + held_mb
-        straight = volume
-        if volume.affine.shear_deg > SHEAR_LIMIT_DEG:
-            need_mb = straightening_mb(volume.data)
-            require(need_mb, limit_mb, what="straightening", where=volume.name)
-            straight = straighten(volume)
-        box = body_box(straight) if crop else (slice(None), slice(None), slice(None))
-        seen = straight.cropped(box)
-        grid = Grid.fit(seen.shape, seen.affine, self.bundle)
-        need_mb = segmenting_mb(self.bundle, straight.data, grid)
-        need_mb += held_mb if straight is not volume else 0.0
-        require(need_mb, limit_mb, what="this scan", where=volume.name)
-        return straight, box, grid, need_mb
 
     def _volume(self, source: Any, affine: Any, *, strict: bool) -> Volume:
         has_its_own = isinstance(source, str | Path | Volume) or hasattr(source, "dataobj")
@@ -221,9 +225,9 @@ class Predictor:
             )
         if isinstance(source, str | Path):
             # Imported here: a caller with arrays needs no reader.
-            from viscera.io import read_volume
+            from viscera.io import open_volume
 
-            return read_volume(source, strict=strict, limit_mb=self.memory_limit_mb)
+            return open_volume(source, strict=strict, limit_mb=self.memory_limit_mb)
         return Volume.of(source, affine)
 
     def _loaded(self) -> Engine:
@@ -233,7 +237,9 @@ class Predictor:
             )
         return self._engine
 
-    def _provenance(self, engine: Engine, grid: Grid, need_mb: float) -> dict[str, Any]:
+    def _provenance(
+        self, engine: Engine, grid: Grid, box: Box, patch: Patch | None, need_mb: float
+    ) -> dict[str, Any]:
         bundle = self.bundle
         return {
             "made_by": self.made_by(),
@@ -253,10 +259,24 @@ class Predictor:
                 "orientation": bundle.input.orientation,
                 "shape_zyx": list(grid.shape),
                 "spacing_mm_zyx": [round(s, 6) for s in grid.spacing_mm],
-                "overlap": bundle.patch.overlap if bundle.patch else None,
+                "looked_at_zyx": [[part.start, part.stop] for part in box],
+                "window_xyz": list(patch.size) if patch else None,
+                "overlap": patch.overlap if patch else None,
             },
             "planned_mb": round(need_mb),
         }
+
+
+def _straight(volume: Volume, budget: Budget) -> Volume:
+    """The volume on a rectangular grid.
+
+    Raises:
+        ResourceError: that takes more than there is.
+    """
+    if volume.affine.shear_deg <= SHEAR_LIMIT_DEG:
+        return volume
+    budget.require(straightening_mb(volume), "straightening")
+    return straighten(volume)
 
 
 def _nothing_found(volume: Volume, *, strict: bool) -> Finding:

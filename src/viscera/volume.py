@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,8 @@ if TYPE_CHECKING:
 Hu = NDArray[np.int16] | NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
+SLAB_PLANES = 8  # of a volume that is walked over: 4 MB of a usual CT
+
 
 def keep_labels(labels: Labels, wanted: Collection[int]) -> Labels:
     """A copy of a label map [i, j, k] with all other labels turned to background."""
@@ -33,13 +36,40 @@ def keep_labels(labels: Labels, wanted: Collection[int]) -> Labels:
     return kept
 
 
+class StoredVoxels(Protocol):
+    """Voxels that stay in their file and are read, in pieces, as often as they are wanted."""
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along i, j and k."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Their type in the file."""
+        ...
+
+    def slabs(self, findings: list[Finding]) -> Iterator[Hu]:
+        """Pieces [i, j, n] of HU one after another along k; notes what stands behind the voxels.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        ...
+
+    def shifted(self, offset_hu: float) -> StoredVoxels:
+        """The same with this added to every voxel."""
+        ...
+
+
 @dataclass(frozen=True, eq=False, repr=False)
 class Volume:
     """One CT series in Hounsfield units.
 
     Attributes:
-        data: [i, j, k] int16, or float32 where the values are not whole. Files give Fortran
-            order, so that ``data.T`` is C-contiguous and its first axis the slowest on disk.
+        voxels: [i, j, k] int16, or float32 where the values are not whole; or where they are
+            stored. Files give Fortran order, so that ``data.T`` is C-contiguous and its first
+            axis the slowest on disk.
         affine: voxel indices to RAS millimetres.
         name: the case's name, from its file.
         nifti_header: header bytes of the NIfTI the volume came from, so that the labels can be
@@ -47,17 +77,17 @@ class Volume:
         findings: what reading noticed.
     """
 
-    data: Hu
+    voxels: Hu | StoredVoxels
     affine: Affine
     name: str = "volume"
     nifti_header: bytes | None = None
     findings: tuple[Finding, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.data.ndim != 3 or 0 in self.data.shape:
+        if len(self.voxels.shape) != 3 or 0 in self.voxels.shape:
             raise InputError(
                 "a volume of three dimensions, each at least 1",
-                found=f"shape {self.data.shape}",
+                found=f"shape {self.voxels.shape}",
                 remedy="pass one CT series as [i, j, k]",
                 where=self.name,
             )
@@ -69,24 +99,70 @@ class Volume:
     @property
     def shape(self) -> tuple[int, int, int]:
         """Voxels along i, j and k."""
-        i, j, k = self.data.shape
+        i, j, k = self.voxels.shape
         return i, j, k
+
+    @property
+    def held_mb(self) -> float:
+        """MB of voxels that lie in memory; 0 while they are only opened."""
+        held = self.__dict__.get("data", self.voxels)
+        return held.nbytes / 1e6 if isinstance(held, np.ndarray) else 0.0
+
+    @cached_property
+    def data(self) -> Hu:
+        """All voxels, [i, j, k]; of a volume that was only opened they are read now, and kept.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if isinstance(self.voxels, np.ndarray):
+            return self.voxels
+        data: Any = None
+        start = 0
+        for slab in self.slabs():
+            if data is None or np.result_type(data, slab) != data.dtype:
+                before, data = data, np.empty(self.shape, dtype=slab.dtype, order="F")
+                data[..., :start] = before[..., :start] if before is not None else 0
+            data[..., start : start + slab.shape[2]] = slab
+            start += slab.shape[2]
+        return data  # type: ignore[no-any-return]
+
+    def slabs(self, findings: list[Finding] | None = None) -> Iterator[Hu]:
+        """Pieces [i, j, n] of the voxels, one after another along k, without holding them all.
+
+        Args:
+            findings: takes what the file's end tells, see `StoredVoxels`.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        held = self.__dict__.get("data", self.voxels)
+        if isinstance(held, np.ndarray):
+            yield from (
+                held[..., k : k + SLAB_PLANES] for k in range(0, held.shape[2], SLAB_PLANES)
+            )
+        else:
+            yield from self.voxels.slabs([] if findings is None else findings)  # type: ignore[union-attr]
 
     def shifted(self, offset_hu: float) -> Volume:
         """The same volume with this added to every voxel, for scans stored with an offset."""
         if not offset_hu:
             return self
-        data, _ = to_hu(self.data, inter=offset_hu, where=self.name)
+        voxels: Hu | StoredVoxels
+        if isinstance(self.voxels, np.ndarray):
+            voxels, _ = to_hu(self.voxels, inter=offset_hu, where=self.name)
+        else:
+            voxels = self.voxels.shifted(offset_hu)
         message = f"{offset_hu:g} HU were added to every voxel, as asked"
         finding = Finding("info", "hu-offset", message)
-        return replace(self, data=data, findings=(*self.findings, finding))
+        return replace(self, voxels=voxels, findings=(*self.findings, finding))
 
     def cropped(self, box: tuple[slice, slice, slice]) -> Volume:
         """The part in this box [i, j, k], its voxels shared, where it lies in the world."""
         corner = [part.indices(n)[0] for part, n in zip(box, self.shape, strict=True)]
         matrix = self.affine.matrix.copy()
         matrix[:3, 3] += matrix[:3, :3] @ corner
-        return replace(self, data=self.data[box], affine=Affine(matrix), nifti_header=None)
+        return replace(self, voxels=self.data[box], affine=Affine(matrix), nifti_header=None)
 
     @classmethod
     def of(cls, source: Any, affine: Any = None, *, name: str = "volume") -> Volume:
@@ -158,9 +234,12 @@ class Segmentation:
 
     def volumes_ml(self) -> dict[str, float]:
         """Millilitres of each organ looked for, 0.0 where none was found."""
-        # Plane by plane: bincount would turn all labels into 64-bit integers at once.
-        counts = sum(np.bincount(plane.ravel(), minlength=256) for plane in self.labels.T)
-        assert isinstance(counts, np.ndarray)  # a volume has at least one plane
+        counts = np.zeros(256, dtype=np.int64)
+        # Rows with organs, plane by plane: bincount turns what it counts into 64-bit integers.
+        for plane in self.labels.T:
+            rows = np.flatnonzero(plane.any(axis=1))
+            if rows.size:
+                counts += np.bincount(plane[rows[0] : rows[-1] + 1].ravel(), minlength=256)
         return {o.name: float(counts[o.id]) * self.affine.voxel_ml for o in self.organs}
 
     def cut_organs(self) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from viscera.cli.failures import Failures
 from viscera.cli.options import BUNDLE, subset
 from viscera.cli.progress import progress_bar
 from viscera.errors import UsageError, VisceraError
+from viscera.io import fingerprint
 from viscera.organs import ORGANS, Organ, select
 from viscera.resources import parse_memory
 
@@ -67,9 +69,11 @@ def command(
         _list_classes(as_json=as_json)
         return
     plan = plan_cases([*inputs, *more], output)
-    # Only now the libraries that take time to import.
-    from viscera.predictor import Predictor
-    from viscera.results import Results
+    with ThreadPoolExecutor(1) as beside:
+        first = beside.submit(fingerprint, plan.cases[0].source)
+        # Meanwhile the libraries that take time to import.
+        from viscera.predictor import Predictor
+        from viscera.results import Results
 
     limit = options["memory_limit"]
     wanted = select(name for group in options["subset"] for name in group.split(","))
@@ -89,7 +93,7 @@ def command(
     results = Results(Path(), **{kind: options[kind] for kind in kinds})
     if plan.folder is None:
         case = plan.cases[0]
-        own = results.at(case.labels, made_by=_made_by(case, predictor, wanted, options))
+        own = results.at(case.labels, made_by=_made_by(first.result(), predictor, wanted, options))
         report = _segment(case, predictor, own, wanted, options)
         if as_json:
             _print_json(report)
@@ -109,7 +113,7 @@ def _segment(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """One case from file to files."""
-    from viscera.io import read_volume
+    from viscera.io import open_volume
     from viscera.stages import Stages
 
     organs = wanted or predictor.bundle.organs
@@ -117,7 +121,7 @@ def _segment(
     with progress_bar(case.source.name, quiet=options["quiet"]) as tell:
         stages = Stages(progress=tell)
         with stages.stage("read"):
-            volume = read_volume(
+            volume = open_volume(
                 case.source,
                 index=options["index"],
                 strict=options["strict"],
@@ -143,7 +147,8 @@ def _batch(
     reports = []
     organs = wanted or predictor.bundle.organs
     for case in plan.cases:
-        own = results.at(case.labels, made_by=_made_by(case, predictor, wanted, options))
+        mark = _made_by(fingerprint(case.source), predictor, wanted, options)
+        own = results.at(case.labels, made_by=mark)
         if not own.overwrite:
             ours = own.ours(case.source)
             if ours and own.complete(organs):
@@ -162,14 +167,12 @@ def _batch(
 
 
 def _made_by(
-    case: Case, predictor: Predictor, wanted: tuple[Organ, ...], options: dict[str, Any]
+    digest: str, predictor: Predictor, wanted: tuple[Organ, ...], options: dict[str, Any]
 ) -> str:
     """The mark of a result: the scan's bytes, the bundle, and all options that shape labels."""
-    from viscera.io import fingerprint
-
     named = ("index", "hu_offset", "engine", "precision")
     settings = [[organ.id for organ in wanted], *(options[name] for name in named)]
-    return predictor.made_by(repr([fingerprint(case.source), *settings]))
+    return predictor.made_by(repr([digest, *settings]))
 
 
 def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle import Bundle, Precision
 from viscera.engine.privacy import silence
-from viscera.engine.protocol import Shape, check_network
+from viscera.engine.protocol import Shape, check_network, lanes
 from viscera.errors import UsageError
 
 
@@ -37,7 +37,8 @@ class OnnxRuntimeEngine:
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
+        self.lanes = lanes(bundle, threads)
+        options.intra_op_num_threads = threads // self.lanes
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
         self._session = onnxruntime.InferenceSession(
@@ -52,6 +53,9 @@ class OnnxRuntimeEngine:
         """See `Engine.run`."""
         scores: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
         return scores
+
+    def rest(self) -> None:
+        """Nothing: the runtime keeps its memory while a network is loaded."""
 
 
 def _shapes(ports: list[Any]) -> list[Shape]:

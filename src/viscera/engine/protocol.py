@@ -32,11 +32,21 @@ class Engine(Protocol):
         """The arithmetic it runs in."""
         ...
 
+    @property
+    def lanes(self) -> int:
+        """How many runs side by side use all of its threads; 1 where one run does."""
+        ...
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """Scores of a batch: (N, C, z, y, x) or (N, C, y, x) in, the same with classes as C out.
 
-        The result may be overwritten by the next call.
+        The result may be written to. With one lane it is overwritten by the next call; with
+        several, as many threads may call at once, and results stay.
         """
+        ...
+
+    def rest(self) -> None:
+        """Give back the memory that runs take, results with it; the next run takes it again."""
         ...
 
 
@@ -50,14 +60,22 @@ def batch_shape(bundle: Bundle) -> tuple[int, ...]:
     return (bundle.slices.batch, bundle.slices.stack, y, x)
 
 
+def lanes(bundle: Bundle, threads: int) -> int:
+    """Stacks of slices run best side by side, a thread each; a window takes all threads."""
+    return threads if bundle.slices else 1
+
+
 def check_network(bundle: Bundle, inputs: list[Shape], outputs: list[Shape]) -> None:
     """Compare a network's declared shapes with what the bundle says.
 
     Raises:
         BundleError: not one input and one output of these channels and sizes.
     """
-    wanted_in = (None, *batch_shape(bundle)[1:])
-    wanted_out = (None, len(bundle.labels), *wanted_in[2:])
+    count, _, *sizes = batch_shape(bundle)
+    if bundle.patch and bundle.patch.multiple:  # any window that is a multiple
+        sizes = [None] * 3  # type: ignore[list-item]
+    wanted_in = (count, bundle.channels, *sizes)
+    wanted_out = (count, len(bundle.labels), *sizes)
     for what, wanted, found in (("input", wanted_in, inputs), ("output", wanted_out, outputs)):
         if len(found) != 1 or not _fits(wanted, found[0]):
             raise BundleError(
@@ -70,7 +88,7 @@ def check_network(bundle: Bundle, inputs: list[Shape], outputs: list[Shape]) -> 
 
 def _fits(wanted: Shape, found: Shape) -> bool:
     return len(wanted) == len(found) and all(
-        w is None or f is None or w == f for w, f in zip(wanted, found, strict=True)
+        f is None or w == f for w, f in zip(wanted, found, strict=True)
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +14,7 @@ from viscera.errors import BundleError, EngineError, UsageError, VisceraError
 from viscera.findings import Finding
 from viscera.resources import thread_count
 
-# Fastest first, as measured in benchmarks/segment_stages.py; `auto` tries them in this order.
+# Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order.
 ENGINES = ("openvino", "onnxruntime")
 
 _SAMPLE = 97  # every so many-th score is looked at
@@ -64,6 +65,7 @@ class FallbackEngine:
         self._untried = list(candidates)
         self._bundle, self._threads, self._precision = bundle, threads, precision
         self._last_error: Exception | None = None
+        self._changing = Lock()
         self._next()
 
     @property
@@ -81,16 +83,28 @@ class FallbackEngine:
         """The running engine's arithmetic."""
         return self._engine.precision
 
+    @property
+    def lanes(self) -> int:
+        """The running engine's lanes."""
+        return self._engine.lanes
+
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.run`."""
         while True:
+            engine = self._engine
             try:
-                scores = self._engine.run(batch)
+                scores = engine.run(batch)
             except Exception as error:  # engines raise their own kinds
-                self._note(self._engine.name, error)
-                self._next()
+                with self._changing:
+                    if engine is self._engine:  # or else another lane has met the same error
+                        self._note(engine.name, error)
+                        self._next()
             else:
                 return self._checked(scores, batch)
+
+    def rest(self) -> None:
+        """See `Engine.rest`."""
+        self._engine.rest()
 
     def _checked(
         self, scores: NDArray[np.float32], batch: NDArray[np.float32]

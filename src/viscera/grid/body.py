@@ -1,52 +1,30 @@
-"""Where the body lies in a slice: what is beside it need not be looked at."""
+"""Where the body lies in a scan, and where in the body there can be organs of the abdomen."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import accumulate
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
-from viscera.grid.orientation import Orientation
-from viscera.volume import Volume
-
-_COARSE_MM = 4.0  # fine enough to tell a table from a back
-_DENSE_HU = -300.0  # above is body: all of it but lungs and gas
 _SHELL_MM = 6.0  # half the least thickness of a body; tables, tubes and blankets have less
 _PIECE = 0.03  # of the largest piece: smaller ones are no body
 _AROUND_MM = 8.0  # kept around the body
 
-Box = tuple[slice, slice, slice]
+# Two pieces side by side that make up most of a slice, neither much larger: thighs.
+_LEGS_SHARE, _LEG_TO_LEG = 0.7, 2.5
+_BELOW_MM = 60.0  # kept below the trunk, where the seat may part before the pelvis ends
+# A neck or head is narrow beside the widest slice, and narrow in itself: no waist is either.
+_NECK_SHARE, _NECK_MM = 0.45, 220.0
+_LEAST_NECK_MM = 60.0  # shorter is not left out
+_ABOVE_MM = 100.0  # kept above the shoulders: the esophagus begins in the neck
 
-
-def body_box(volume: Volume) -> Box:
-    """The box [i, j, k] of a scan's body in axial planes, whole along the patient's axis.
-
-    Looked for on every fourth millimetre or so; where nothing dense is found, all of the scan. It
-    is looked for in one orientation, so that a scan stored otherwise is cut alike.
-    """
-    orientation = Orientation.fit(volume.affine, "LPS")
-    zyx = orientation.view(volume.data)
-    spacing_mm = orientation.reorder(volume.affine.spacing_mm)
-    steps = [max(1, round(_COARSE_MM / s)) for s in spacing_mm]
-    dense = zyx[tuple(slice(step // 2, None, step) for step in steps)] > _DENSE_HU
-    coarse_mm = [s * step for s, step in zip(spacing_mm, steps, strict=True)]
-    box = [slice(0, n) for n in volume.shape]
-    if not dense.any():
-        return box[0], box[1], box[2]
-    rows = body_rows(dense, coarse_mm[1:])[::-1]  # x, then y
-    for axis, flip, found, step in zip(
-        orientation.axes, orientation.flips, rows, steps[:0:-1], strict=False
-    ):
-        length = volume.shape[axis]
-        start, stop = found.start * step, min(length, found.stop * step)
-        box[axis] = slice(length - stop, length - start) if flip else slice(start, stop)
-    return box[0], box[1], box[2]
+Mask = NDArray[np.bool_]
 
 
 def body_rows(
-    dense: NDArray[np.bool_], spacing_mm: Sequence[float], also: NDArray[np.bool_] | None = None
+    dense: Mask, spacing_mm: Sequence[float], also: Mask | None = None
 ) -> tuple[slice, slice]:
     """The box in plane of all large dense pieces, thin things such as a table left out.
 
@@ -57,15 +35,11 @@ def body_rows(
         spacing_mm: of y and x.
         also: [y, x] what must lie within too.
     """
-    worn = [max(1, round(_SHELL_MM / s)) for s in spacing_mm]
-    kernel = np.ones((1, *(2 * n + 1 for n in worn)), dtype=bool)
-    inner = ndimage.binary_erosion(dense, kernel, border_value=1)
-    pieces, _ = ndimage.label(inner)
-    sizes = np.bincount(pieces.ravel())
-    sizes[0] = 0
-    large = np.flatnonzero(sizes > _PIECE * sizes.max())
-    body = np.isin(pieces, large) if sizes.any() else np.ones_like(inner)
-    kept: NDArray[np.bool_] = np.asarray(body.any(axis=0))
+    worn = _worn(spacing_mm)
+    body = _body(dense, spacing_mm)
+    if not body.any():
+        body = np.ones_like(dense)
+    kept: Mask = np.asarray(body.any(axis=0))
     if also is not None:
         kept |= also
     box = []
@@ -74,3 +48,95 @@ def body_rows(
         margin = n + max(1, round(_AROUND_MM / spacing))
         box.append(slice(max(0, int(rows[0]) - margin), int(rows[-1]) + 1 + margin))
     return box[0], box[1]
+
+
+def abdomen_slices(dense: Mask, spacing_mm: tuple[float, float, float]) -> slice:
+    """The slices between head and legs, with wide margins, air at either end left out.
+
+    It is the outline that decides, never an organ: legs are two pieces of alike size that reach
+    the scan's lower end, a head with its neck is narrow and reaches the upper end. What is in
+    doubt stays.
+
+    Args:
+        dense: [z, y, x] what is as dense as a body; z runs towards the head.
+        spacing_mm: of z, y and x.
+    """
+    body = _body(dense, spacing_mm[1:])
+    filled = np.flatnonzero(body.any(axis=(1, 2)))
+    if not filled.size:
+        return slice(0, len(dense))
+    low, high = int(filled[0]), int(filled[-1]) + 1
+    sizes = [_sizes(plane, spacing_mm[2]) for plane in body]
+    widest = max(width for _, width in sizes)
+    neck_mm = min(_NECK_MM, _NECK_SHARE * widest)
+    legs = list(accumulate((_are_legs(areas) for areas, _ in sizes[low:high]), min))
+    head = list(accumulate((width < neck_mm for _, width in sizes[low:high][::-1]), min))
+    start, stop = low + sum(legs), high - sum(head)
+    if start >= stop:  # no trunk at all: nothing to tell legs and head from
+        return slice(0, len(dense))
+    below, above, least, air = (
+        round(mm / spacing_mm[0]) for mm in (_BELOW_MM, _ABOVE_MM, _LEAST_NECK_MM, _AROUND_MM)
+    )
+    first = start - below if sum(legs) else low - air
+    last = stop + above if sum(head) > least else high + air
+    return slice(max(0, first), min(len(dense), last))
+
+
+def _are_legs(areas: list[int]) -> bool:
+    """Whether the pieces of a slice, largest first, are two thighs, hands beside them or not."""
+    if len(areas) < 2:
+        return False
+    alike = areas[0] <= _LEG_TO_LEG * areas[1]
+    return alike and areas[0] + areas[1] >= _LEGS_SHARE * sum(areas)
+
+
+def _sizes(plane: Mask, spacing_x_mm: float) -> tuple[list[int], float]:
+    """Pixels of a slice's pieces, largest first, and the width of the largest in mm."""
+    pieces, count = _pieces(plane)
+    if not count:
+        return [], 0.0
+    areas = np.bincount(pieces.ravel())
+    areas[0] = 0
+    columns = np.flatnonzero((pieces == areas.argmax()).any(axis=0))
+    width_mm = float(columns[-1] - columns[0] + 1) * spacing_x_mm
+    return sorted(areas[areas > 0].tolist(), reverse=True), width_mm
+
+
+def _body(dense: Mask, spacing_mm: Sequence[float]) -> Mask:
+    """All large pieces of what is left once a shell has been worn off in plane."""
+    inner = dense
+    for axis, n in zip((1, 2), _worn(spacing_mm), strict=True):
+        inner = _eroded(inner, axis, n)
+    pieces, count = _pieces(inner)
+    if not count:
+        return inner
+    sizes = np.bincount(pieces.ravel(order="K"))
+    sizes[0] = 0
+    large: Mask = (sizes > _PIECE * sizes.max())[pieces]
+    return large
+
+
+def _worn(spacing_mm: Sequence[float]) -> list[int]:
+    """The shell's pixels along y and x."""
+    return [max(1, round(_SHELL_MM / s)) for s in spacing_mm]
+
+
+def _eroded(mask: Mask, axis: int, n: int) -> Mask:
+    """What has n more on either side along an axis; beyond the border all counts as filled."""
+    lines = np.moveaxis(mask, axis, 0)
+    result = lines.copy()
+    for shift in range(1, n + 1):
+        result[shift:] &= lines[:-shift]
+        result[:-shift] &= lines[shift:]
+    return np.moveaxis(result, 0, axis)
+
+
+def _pieces(mask: Mask) -> tuple[NDArray[np.unsignedinteger], int]:
+    """Pieces of a mask, joined by faces."""
+    import cc3d  # slow to import
+
+    flat = np.ascontiguousarray(mask).view(np.uint8)
+    pieces, count = cc3d.connected_components(
+        flat, connectivity=6 if mask.ndim == 3 else 4, return_N=True
+    )
+    return pieces, count

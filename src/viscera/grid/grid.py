@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from functools import partial
+from itertools import islice
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -12,13 +13,15 @@ from numpy.typing import NDArray
 
 from viscera.affine import Affine
 from viscera.bundle import Bundle, Input
+from viscera.grid.look import Box, Plane
 from viscera.grid.orientation import Orientation
 from viscera.grid.resample import Taps, upsample_argmax
-from viscera.volume import Hu, Labels
+from viscera.volume import Labels
 
 # A run of finished slices of the network's grid: the first one's number and (C, n, Y, X) scores.
 ScoreSlab = tuple[int, NDArray[Any]]
-Map = Callable[[Callable[[int], None], Iterable[int]], Iterable[None]]
+Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+_AT_ONCE = 8  # planes given to the workers together
 
 
 @dataclass(frozen=True, eq=False)
@@ -94,31 +97,72 @@ class Grid:
         offset, divisor = self.settings.scale
         return (self.settings.window_hu[0] - offset) / divisor
 
-    def forward(self, source: Hu, planes: Iterable[int]) -> NDArray[np.float32]:
-        """Windowed, resampled, normalised slices of the network's grid.
+    def forward(self, planes: Iterable[Plane], *, map_over: Map = map) -> NDArray[np.float32]:
+        """All of the network's slices, windowed, resampled, normalised.
+
+        Each plane is resampled when it comes, and forgotten when the slices around it are made.
 
         Args:
-            source: the scan as [i, j, k] HU.
-            planes: slice numbers along the network's z.
+            planes: every plane of the scan in the frame of `orientation`, once, in any order;
+                those that follow each other along z need least memory.
+            map_over: how planes are worked on; a pool's map runs them side by side.
 
         Returns:
-            (n, Y, X) float32, ready for the network.
+            (Z, Y, X) float32, ready for the network.
         """
-        zyx = self.orientation.view(source)
-        z, y, x = self.into
-        offset, divisor = self.settings.scale
-        planes = list(planes)
-        result = np.empty((len(planes), *self.shape[1:]), dtype=np.float32)
-        for row, plane in enumerate(planes):
-            mixed = None
-            for index, weight in zip(z.index[:, plane], z.weight[:, plane], strict=True):
-                if weight:
-                    part = np.clip(zyx[index], *self.settings.window_hu).astype(np.float32)
-                    mixed = part * weight if mixed is None else mixed + part * weight
-            result[row] = x.columns(y.rows(mixed))  # type: ignore[arg-type]
-        result -= np.float32(offset)
-        result /= np.float32(divisor)
+        z = self.into[0]
+        sources = [_taps(z, plane) for plane in range(len(z))]
+        users: dict[int, list[int]] = {}
+        for plane, made_of in enumerate(sources):
+            for source in made_of:
+                users.setdefault(source, []).append(plane)
+        missing = [len(made_of) for made_of in sources]
+        result = np.empty(self.shape, dtype=np.float32)
+        held: dict[int, NDArray[np.float32]] = {}
+        for several in _batches((p for p in planes if p[0] in users), _AT_ONCE):
+            small = map_over(self._in_plane, [plane for _, plane in several])
+            for (source, _), image in zip(several, small, strict=True):
+                held[source] = image
+                for plane in users[source]:
+                    missing[plane] -= 1
+                    if not missing[plane]:
+                        self._mix(held, sources[plane], result[plane])
+                # What all its users have seen is of no more use.
+                for old in {s for plane in users[source] for s in sources[plane]} & held.keys():
+                    if not any(missing[plane] for plane in users[old]):
+                        del held[old]
         return result
+
+    def _in_plane(self, plane: NDArray[Any]) -> NDArray[np.float32]:
+        """A plane of the scan, windowed and resampled along y and x."""
+        _, y, x = self.into
+        low, high = self.settings.window_hu
+        image = plane.astype(np.float32)
+        np.clip(image, low, high, out=image)
+        return x.columns(y.rows(image))
+
+    def _mix(
+        self,
+        held: dict[int, NDArray[np.float32]],
+        made_of: dict[int, float],
+        target: NDArray[np.float32],
+    ) -> None:
+        """One slice of the network's grid from those of the scan that it is made of."""
+        target[...] = 0
+        for source, weight in made_of.items():
+            target += held[source] * np.float32(weight)
+        offset, divisor = self.settings.scale
+        target -= np.float32(offset)
+        target /= np.float32(divisor)
+
+    def covering(self, box: Box) -> Box:
+        """The part [z, y, x] of the network's grid that covers a box in voxels of the scan."""
+        parts = []
+        for part, first, step, n in zip(box, self.first, self.step, self.shape, strict=True):
+            start = max(0, math.floor((part.start - first) / step))
+            stop = min(n, math.ceil((part.stop - 1 - first) / step) + 1)
+            parts.append(slice(min(start, n - 1), max(stop, min(start, n - 1) + 1)))
+        return parts[0], parts[1], parts[2]
 
     def nearest(self, labels: NDArray[Any]) -> NDArray[Any]:
         """The scan's labels [i, j, k] at the network's voxels [z, y, x], each the nearest one's."""
@@ -154,40 +198,42 @@ class Grid:
         label_ids: tuple[int, ...],
         out: Labels,
         *,
+        box: Box | None = None,
         map_over: Map = map,
     ) -> None:
         """Interpolate scores to the scan's own voxels and keep the best class of each.
 
-        Takes slabs as they are finished and never holds more than one of them.
+        Takes slabs as they are finished and never holds more than one of them. Where all is
+        background, nothing is written: pages of `out` that nobody touched take no memory.
 
         Args:
             slabs: slabs of scores along z, in order and without gaps.
             label_ids: label of each channel.
-            out: [i, j, k] uint8, written in place.
+            out: [i, j, k] uint8 zeros, written in place.
+            box: the part [z, y, x] of the grid that the scores cover; all of it where not given.
             map_over: how slices are worked on; a pool's map runs them side by side.
         """
-        target = self.orientation.view(out)
+        box = box or (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
+        (planes, z), (rows, y), (columns, x) = (
+            taps.within(part.start, part.stop) for taps, part in zip(self.back, box, strict=True)
+        )
+        target = self.orientation.view(out)[planes, rows, columns]
         table = np.asarray(label_ids, dtype=np.uint8)
         done, before = 0, None
         for start, scores in slabs:
-            ready = int(np.searchsorted(self.back[0].index[1], start + scores.shape[1]))
-            finish = partial(self._finish, _Held(start, scores, before), table, target)
+            ready = int(np.searchsorted(z.index[1], start + scores.shape[1]))
+            held = _Held(start, scores, before)
+
+            def finish(row: int, held: _Held = held) -> None:
+                found = upsample_argmax(held.mixed(z, row), y, x)
+                (filled,) = np.nonzero(found.any(axis=1))
+                if filled.size:
+                    some = slice(filled[0], filled[-1] + 1)
+                    target[row, some] = table[found[some]]
+
             for _ in map_over(finish, range(done, ready)):
                 pass
             done, before = ready, scores[:, -1].copy()
-
-    def _finish(self, held: _Held, table: Labels, target: Labels, row: int) -> None:
-        """Label one slice of the scan, `target[row]`."""
-        z, y, x = self.back
-        low, high = z.index[:, row]
-        part = z.weight[1, row]
-        if part == 0 or low == high:
-            mixed = held.at(low).astype(np.float32)
-        elif part == 1:
-            mixed = held.at(high).astype(np.float32)
-        else:
-            mixed = held.at(low) * (1 - part) + held.at(high) * part
-        target[row] = table[upsample_argmax(mixed.astype(np.float32, copy=False), y, x)]
 
 
 class _Held(NamedTuple):
@@ -203,3 +249,32 @@ class _Held(NamedTuple):
             return np.asarray(self.scores[:, plane - self.start])
         assert self.before is not None
         return self.before
+
+    def mixed(self, z: Taps, row: int) -> NDArray[np.float32]:
+        """Scores (C, Y, X) between two slices, as taps along z say for this row."""
+        low, high = z.index[:, row]
+        part = z.weight[1, row]
+        if part == 0 or low == high:
+            return np.ascontiguousarray(self.at(low), dtype=np.float32)
+        if part == 1:
+            return np.ascontiguousarray(self.at(high), dtype=np.float32)
+        mixed: NDArray[np.float32] = self.at(low) * (1 - part)
+        mixed += self.at(high) * part
+        return mixed
+
+
+def _taps(taps: Taps, new: int) -> dict[int, float]:
+    """The samples that make a new one, in order, with their weights, if they have any."""
+    made_of: dict[int, float] = {}
+    for index, weight in zip(
+        taps.index[:, new].tolist(), taps.weight[:, new].tolist(), strict=True
+    ):
+        if weight:
+            made_of[index] = made_of.get(index, 0.0) + weight
+    return made_of
+
+
+def _batches(planes: Iterator[Plane], count: int) -> Iterator[list[Plane]]:
+    """Several at a time."""
+    while several := list(islice(planes, count)):
+        yield several

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from numpy.typing import NDArray
 
 from viscera.affine import Affine
+from viscera.findings import Finding
+from viscera.volume import Volume
 
 _DIRECTIONS = {"R": (0, 1), "L": (0, -1), "A": (1, 1), "P": (1, -1), "S": (2, 1), "I": (2, -1)}
 
@@ -48,3 +51,30 @@ class Orientation:
         """Values along i, j, k, such as spacings, put in the order z, y, x."""
         x, y, z = (values[axis] for axis in self.axes)
         return z, y, x
+
+    def planes(
+        self, volume: Volume, findings: list[Finding] | None = None
+    ) -> Iterator[tuple[int, NDArray[Any]]]:
+        """Every plane [y, x] of a volume with its number along z, in the order they are stored.
+
+        Only where z is not the slowest axis must the volume be held whole.
+
+        Args:
+            volume: read, or only opened.
+            findings: takes what the file's end tells.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        if self.axes[2] != 2:
+            yield from enumerate(self.view(volume.data))
+            return
+        done, count = 0, volume.shape[2]
+        for slab in volume.slabs(findings):
+            view, thick = self.view(slab), slab.shape[2]
+            for n in range(thick):
+                if self.flips[2]:
+                    yield count - 1 - done - n, view[thick - 1 - n]
+                else:
+                    yield done + n, view[n]
+            done += thick

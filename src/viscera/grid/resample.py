@@ -57,12 +57,19 @@ class Taps:
     def __len__(self) -> int:
         return int(self.index.shape[1])
 
+    def within(self, start: int, stop: int) -> tuple[slice, Taps]:
+        """The new samples made of old ones from start to stop alone, and taps from that part."""
+        inside = (self.index >= start).all(axis=0) & (self.index < stop).all(axis=0)
+        (kept,) = np.nonzero(inside)
+        new = slice(int(kept[0]), int(kept[-1]) + 1) if kept.size else slice(0, 0)
+        return new, Taps(self.index[:, new] - start, self.weight[:, new])
+
     def rows(self, image: NDArray[Any]) -> NDArray[np.float32]:
         """Resample the last but one axis, (..., old, m) to (..., n, m)."""
-        result = image[..., self.index[0], :] * self.weight[0][:, None]
+        result = np.take(image, self.index[0], axis=-2) * self.weight[0][:, None]
         for index, weight in zip(self.index[1:], self.weight[1:], strict=True):
             if weight.any():
-                result += image[..., index, :] * weight[:, None]
+                result += np.take(image, index, axis=-2) * weight[:, None]
         return result  # type: ignore[no-any-return]
 
     def columns(self, image: NDArray[Any]) -> NDArray[np.float32]:
@@ -91,27 +98,49 @@ def upsample_argmax(scores: NDArray[np.float32], y: Taps, x: Taps) -> NDArray[np
     """
     winner = _argmax(scores)
     y0, y1, x0, x1 = y.index[0], y.index[1], x.index[0], x.index[1]
-    upper, lower = winner[y0], winner[y1]
-    labels: NDArray[np.uint8] = upper[:, x0]
-    mixed = labels != upper[:, x1]
-    mixed |= labels != lower[:, x0]
-    mixed |= labels != lower[:, x1]
-    rows, columns = np.nonzero(mixed)
-    if rows.size:
+    # Along x first, on the few rows there are; then whole rows are copied.
+    left, right = winner.take(x0, axis=1), winner.take(x1, axis=1)
+    alike = left == right
+    labels: NDArray[np.uint8] = left.take(y0, axis=0)
+    lower = left.take(y1, axis=0)
+    mixed = labels != lower
+    mixed |= ~(alike.take(y0, axis=0) & alike.take(y1, axis=0))
+    at = np.flatnonzero(mixed)
+    if at.size:
+        rows, columns = np.divmod(at, len(x))
         a, b, c, d = y0[rows], y1[rows], x0[columns], x1[columns]
         wy, wx = y.weight[1][rows], x.weight[1][columns]
-        top = scores[:, a, c] * (1 - wx) + scores[:, a, d] * wx
-        bottom = scores[:, b, c] * (1 - wx) + scores[:, b, d] * wx
-        labels[rows, columns] = (top * (1 - wy) + bottom * wy).argmax(axis=0)
+        width = scores.shape[2]
+        flat = scores.reshape(len(scores), -1)
+        top = _between(flat, a * width + c, a * width + d, wx)
+        bottom = _between(flat, b * width + c, b * width + d, wx)
+        labels.reshape(-1)[at] = _argmax(_mixed(top, bottom, wy))
     return labels
 
 
+def _between(
+    flat: NDArray[np.float32],
+    first: NDArray[np.intp],
+    second: NDArray[np.intp],
+    part: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    return _mixed(flat.take(first, axis=1), flat.take(second, axis=1), part)
+
+
+def _mixed(
+    a: NDArray[np.float32], b: NDArray[np.float32], part: NDArray[np.float32]
+) -> NDArray[np.float32]:
+    """Between two arrays, in place of both."""
+    a *= 1 - part
+    b *= part
+    a += b
+    return a
+
+
 def _argmax(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Argmax over the first axis; one pass a class beats numpy's strided search threefold."""
-    best = scores[0].copy()
+    """Argmax over the first axis, the first of equals; twice as fast as numpy's strided search."""
+    best = scores.max(axis=0)
     winner = np.zeros(best.shape, dtype=np.uint8)
-    for channel in range(1, len(scores)):
-        higher = scores[channel] > best
-        winner[higher] = channel
-        np.maximum(best, scores[channel], out=best)
+    for channel in range(len(scores) - 1, -1, -1):
+        np.putmask(winner, scores[channel] == best, channel)
     return winner

@@ -35,7 +35,7 @@ def straighten(volume: Volume) -> Volume:
     data = ndimage.affine_transform(
         volume.data, into, output_shape=tuple(shape), order=1, mode="constant", cval=AIR_HU
     )
-    return replace(volume, data=np.asfortranarray(data), affine=Affine(matrix))
+    return replace(volume, voxels=np.asfortranarray(data), affine=Affine(matrix))
 
 
 def labels_on(target: Volume, straight: Labels, affine: Affine) -> Labels:

@@ -3,6 +3,7 @@
 from viscera.io.read import (
     case_name,
     fingerprint,
+    open_volume,
     read_grid,
     read_labels,
     read_volume,
@@ -13,6 +14,7 @@ from viscera.io.write import write_labels, write_masks, write_volume
 __all__ = [
     "case_name",
     "fingerprint",
+    "open_volume",
     "read_grid",
     "read_labels",
     "read_volume",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,9 @@ from viscera.io.nifti_header import (
     header_bytes,
 )
 from viscera.io.stored import Stored
-from viscera.io.voxels import Room, read_voxels
-from viscera.volume import Volume
+from viscera.io.voxels import Room, walk_voxels
+from viscera.pipeline import ahead
+from viscera.volume import SLAB_PLANES, Hu, Volume
 
 PAIR_HEADERS = (".hdr", ".hdr.gz")
 
@@ -40,6 +43,86 @@ def read_nifti(path: Path, *, room: Room, index: int | None = None, strict: bool
         InputError: not a readable volume.
         ResourceError: the declared size exceeds the limit.
     """
+    voxels, header, findings = _open(path, room, index, strict=strict)
+    behind: list[Finding] = []
+    (values,) = voxels.pieces(behind, planes=header.shape[2])
+    scaling = header.slope, header.inter
+    return Stored(values, header.affine, *scaling, header.block, (*findings, *behind))
+
+
+def open_nifti(
+    path: Path, *, room: Room, index: int | None = None, strict: bool = False
+) -> Volume | None:
+    """A volume whose voxels stay in the file; None for types that must be seen whole to be HU.
+
+    Args and errors are those of `read_nifti`; damaged voxels are found when they are read.
+    """
+    voxels, header, findings = _open(path, room, index, strict=strict)
+    if header.dtype.kind not in "iu" or header.dtype.itemsize > 2:
+        return None
+    return Volume(voxels, header.affine, path.name, header.block, tuple(findings))
+
+
+@dataclass(frozen=True)
+class NiftiVoxels:
+    """The voxels of one volume of a NIfTI file, see `viscera.volume.StoredVoxels`.
+
+    Attributes:
+        path: the file that holds them.
+        header: what describes them.
+        index: which volume of a series.
+        offset_hu: added to what they mean.
+    """
+
+    path: Path
+    header: NiftiHeader
+    index: int = 0
+    offset_hu: float = 0.0
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """Voxels along i, j and k."""
+        return self.header.shape
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """Their type in the file."""
+        return self.header.dtype
+
+    def pieces(self, findings: list[Finding], *, planes: int) -> Iterator[NDArray[np.generic]]:
+        """Voxels [i, j, n] in their stored type; notes what stands behind the last."""
+        header = self.header
+        one_volume = math.prod(header.shape) * header.dtype.itemsize
+        behind: list[Finding] = []
+        with ByteReader(self.path) as reader:
+            reader.read(header.voxel_offset)
+            yield from walk_voxels(
+                reader,
+                header.shape,
+                header.dtype,
+                behind,
+                skip=one_volume * self.index,
+                planes=planes,
+            )
+        if header.volumes == 1:  # behind one of several stand the others
+            findings += behind
+
+    def slabs(self, findings: list[Finding]) -> Iterator[Hu]:
+        """See `StoredVoxels.slabs`."""
+        slope, inter = self.header.slope, self.header.inter + self.offset_hu
+        # Inflated by a thread of its own: whoever walks over them works meanwhile.
+        for piece in ahead(self.pieces(findings, planes=SLAB_PLANES), most=2):
+            yield to_hu(piece, slope=slope, inter=inter, where=self.path)[0]
+
+    def shifted(self, offset_hu: float) -> NiftiVoxels:
+        """See `StoredVoxels.shifted`."""
+        return replace(self, offset_hu=self.offset_hu + offset_hu)
+
+
+def _open(
+    path: Path, room: Room, index: int | None, *, strict: bool
+) -> tuple[NiftiVoxels, NiftiHeader, list[Finding]]:
+    """Where the voxels lie, once everything that can be judged without them has been."""
     path = nifti_header_path(path)
     with ByteReader(path) as reader:
         header = _read_header(reader, strict=strict)
@@ -47,16 +130,14 @@ def read_nifti(path: Path, *, room: Room, index: int | None = None, strict: bool
         if reader.is_gzip != path.name.lower().endswith(".gz"):
             message = f"the name {path.suffix} does not fit the content, which was trusted"
             findings.append(Finding("warning", "name-misleads", message))
-        if header.is_pair:
-            with ByteReader(nifti_image_path(path)) as image:
-                image.read(header.voxel_offset)
-                values = _read_values(image, header, index, room, findings)
-        else:
+        if not header.is_pair:
             extensions = reader.read(header.voxel_offset - len(header.block))
             findings += check_extensions(extensions)
-            values = _read_values(reader, header, index, room, findings)
-    scaling = header.slope, header.inter
-    return Stored(values, header.affine, *scaling, header.block, tuple(findings))
+    holder = nifti_image_path(path) if header.is_pair else path
+    with ByteReader(holder) as reader:
+        _check_index(reader, header, index, room)
+        room.check(reader, header.shape, header.dtype)
+    return NiftiVoxels(holder, header, index or 0), header, findings
 
 
 def volume_of_image(image: Any, *, name: str) -> Volume:
@@ -113,13 +194,8 @@ def _read_header(reader: ByteReader, *, strict: bool) -> NiftiHeader:
     return check_header(block, reader.path, strict=strict)
 
 
-def _read_values(
-    reader: ByteReader,
-    header: NiftiHeader,
-    index: int | None,
-    room: Room,
-    findings: list[Finding],
-) -> NDArray[np.generic]:
+def _check_index(reader: ByteReader, header: NiftiHeader, index: int | None, room: Room) -> None:
+    """One volume of a series must be chosen, and exist."""
     if index is None and header.volumes > 1:
         raise InputError(
             "one volume",
@@ -136,12 +212,6 @@ def _read_values(
             remedy="choose one of these",
             where=reader.path,
         )
-    room.check(reader, header.shape, header.dtype)
-    one_volume = int(np.prod(header.shape, dtype=np.int64)) * header.dtype.itemsize
-    stored, more = read_voxels(reader, header.shape, header.dtype, skip=one_volume * (index or 0))
-    if header.volumes == 1:
-        findings += more
-    return stored
 
 
 def nifti_header_path(path: Path) -> Path:

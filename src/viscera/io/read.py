@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import math
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +19,7 @@ from viscera.io.nifti import (
     PAIR_HEADERS,
     nifti_header_path,
     nifti_image_path,
+    open_nifti,
     read_nifti,
     read_nifti_header,
 )
@@ -126,6 +129,27 @@ def read_volume(
     return Volume(data, stored.affine, case_name(path), stored.nifti_header, findings)
 
 
+def open_volume(
+    path: str | Path,
+    *,
+    index: int | None = None,
+    limit_mb: float | None = None,
+    strict: bool = False,
+) -> Volume:
+    """As `read_volume`, but whole numbers in a NIfTI stay in their file until they are wanted.
+
+    Damaged voxels are then found by whoever walks over them.
+    """
+    path = Path(path)
+    with ByteReader(path) as reader:
+        head = reader.read(256)
+    if not _reader_of_other(head):
+        room = Room(available_mb() if limit_mb is None else limit_mb, held=False)
+        if volume := open_nifti(path, room=room, index=index, strict=strict):
+            return replace(volume, name=case_name(path))
+    return read_volume(path, index=index, limit_mb=limit_mb, strict=strict)
+
+
 def read_labels(path: str | Path, *, limit_mb: float | None = None) -> LabelMap:
     """Read a label map of any convention, from any file that `read_volume` reads.
 
@@ -155,11 +179,8 @@ def read_labels(path: str | Path, *, limit_mb: float | None = None) -> LabelMap:
 def _read(path: Path, room: Room, *, index: int | None = None, strict: bool = False) -> Stored:
     with ByteReader(path) as reader:
         head = reader.read(256)
-    if head.startswith(b"NRRD"):
-        reading = read_nrrd
-    elif b"=" in head and (b"ObjectType" in head or b"NDims" in head):
-        reading = read_metaimage
-    else:
+    reading = _reader_of_other(head)
+    if reading is None:
         return read_nifti(path, room=room, index=index, strict=strict)
     if index is not None:
         raise InputError(
@@ -169,3 +190,12 @@ def _read(path: Path, room: Room, *, index: int | None = None, strict: bool = Fa
             where=path,
         )
     return reading(path, room=room)
+
+
+def _reader_of_other(head: bytes) -> Callable[..., Stored] | None:
+    """The reader of a file that begins so, None for NIfTI."""
+    if head.startswith(b"NRRD"):
+        return read_nrrd
+    if b"=" in head and (b"ObjectType" in head or b"NDims" in head):
+        return read_metaimage
+    return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -25,10 +26,12 @@ class Room:
         limit_mb: most memory.
         labels: label maps are expected: they stay in their type, and may be all but empty, so that
             a small file may hold a large one.
+        held: they will lie in memory all at once, not pass by in pieces.
     """
 
     limit_mb: float
     labels: bool = False
+    held: bool = True
 
     def check(
         self, reader: ByteReader, shape: tuple[int, ...], dtype: np.dtype[np.generic]
@@ -50,7 +53,7 @@ class Room:
         # The stored voxels, and HU beside them where their type must change.
         converted = not self.labels and dtype != np.int16
         need_mb = declared_mb + (math.prod(shape) * 4 / 1e6 if converted else 0)
-        if need_mb > self.limit_mb:
+        if self.held and need_mb > self.limit_mb:
             raise ResourceError(
                 f"at most {self.limit_mb:.0f} MB of voxels",
                 found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
@@ -81,20 +84,44 @@ def read_voxels(
     Raises:
         InputError: fewer bytes than declared.
     """
+    findings: list[Finding] = []
+    walk = walk_voxels(reader, shape, dtype, findings, skip=skip, planes=shape[-1])
+    (values,) = walk
+    return values, findings
+
+
+def walk_voxels(
+    reader: ByteReader,
+    shape: tuple[int, ...],
+    dtype: np.dtype[np.generic],
+    findings: list[Finding],
+    *,
+    skip: int = 0,
+    planes: int,
+) -> Iterator[NDArray[np.generic]]:
+    """As `read_voxels`, so many planes along the last axis at a time, each piece an array anew.
+
+    Raises:
+        InputError: fewer bytes than declared.
+    """
     while skip > 0:
         step = len(reader.read(min(skip, 1 << 20)))
         skip = skip - step if step else 0
-    raw = np.empty(math.prod(shape) * dtype.itemsize, dtype=np.uint8)
-    block = memoryview(raw.data)
-    got = reader.readinto(block)
-    if got < len(block):
-        raise InputError(
-            f"{len(block)} bytes of voxels",
-            found=f"{got}",
-            remedy="the file is cut off: copy or export it again",
-            where=reader.path,
-        )
-    return raw.view(dtype).reshape(shape, order="F"), _after(reader)
+    plane_bytes = math.prod(shape[:-1]) * dtype.itemsize
+    for start in range(0, shape[-1], planes):
+        count = min(planes, shape[-1] - start)
+        raw = np.empty(count * plane_bytes, dtype=np.uint8)
+        got = reader.readinto(memoryview(raw.data))
+        if got < len(raw):
+            raise InputError(
+                f"{shape[-1] * plane_bytes} bytes of voxels",
+                found=f"{start * plane_bytes + got}",
+                remedy="the file is cut off: copy or export it again",
+                where=reader.path,
+            )
+        if start + count == shape[-1]:
+            findings += _after(reader)
+        yield raw.view(dtype).reshape((*shape[:-1], count), order="F")
 
 
 def _after(reader: ByteReader) -> list[Finding]:

@@ -57,7 +57,7 @@ def measure(segmentation: Segmentation) -> list[OrganStatistics]:
             total += np.bincount(found, weights=values, minlength=256)
             squares += np.bincount(found, weights=values**2, minlength=256)
     ids = [organ.id for organ in segmentation.organs]
-    pieces = find_components(labels, ids)
+    pieces = {found.organ: found.voxels.size for found in find_components(labels, ids)}
     cut = segmentation.cut_organs()
     results = []
     for organ in segmentation.organs:
@@ -71,7 +71,7 @@ def measure(segmentation: Segmentation) -> list[OrganStatistics]:
                 mean_hu=round(mean, 2) if n else None,
                 std_hu=round(float(np.sqrt(variance)), 2) if n else None,
                 n_voxels=n,
-                components=int((pieces.label == organ.id).sum()) if pieces and n else 0,
+                components=pieces.get(organ.id, 0),
                 touches_border=organ.name in cut,
             )
         )

@@ -12,7 +12,7 @@ from viscera.volume import Labels
 
 Bits = NDArray[np.uint16]
 # Slices worked on at a time, so that the bit masks of a long scan need little memory.
-_SLAB = 64
+SLAB_SLICES = 64
 
 
 def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
@@ -40,28 +40,31 @@ def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
         for b, n in zip(box, labels.shape, strict=True)
     )
     target = labels[wide].T  # [k, j, i], a view
-    original = target.copy()
-    for start in range(0, len(target), _SLAB):
-        stop = min(start + _SLAB, len(target))
-        low = max(0, start - 2 * reach)
-        bits = bit_of[original[low : stop + 2 * reach]]
-        closed = _spread(_spread(bits, reach, np.bitwise_or, 0), reach, np.bitwise_and, 0xFFFF)
+    before = target[:0]  # the slices before, as they were
+    for start in range(0, len(target), SLAB_SLICES):
+        stop, low = min(start + SLAB_SLICES, len(target)), start - len(before)
+        original = np.concatenate([before, target[start : stop + 2 * reach]])
+        before = original[max(0, stop - 2 * reach - low) : stop - low].copy()
+        bits = bit_of[original]
+        closed = _spread(_spread(bits, reach, np.bitwise_or), reach, np.bitwise_and)
         grown = closed[start - low : stop - low]
-        grown[original[start:stop] > 0] = 0
+        grown[original[start - low : stop - low] > 0] = 0
         k, j, i = np.nonzero(grown)
         for n, organ in enumerate(ids):
             here = (grown[k, j, i] >> n) & 1 == 1
             target[start + k[here], j[here], i[here]] = organ
 
 
-def _spread(bits: Bits, reach: int, combine: Callable[..., Bits], outside: int) -> Bits:
-    """Combine each voxel with its neighbours up to `reach` away along every axis in turn."""
+def _spread(bits: Bits, reach: int, combine: Callable[..., Bits]) -> Bits:
+    """Combine each voxel with its neighbours up to `reach` away along every axis in turn.
+
+    What lies beyond the border has no say.
+    """
     for axis in range(3):
-        pad = [(reach, reach) if a == axis else (0, 0) for a in range(3)]
-        padded = np.pad(bits, pad, constant_values=outside)
-        n = bits.shape[axis]
-        bits = padded.take(range(n), axis=axis)
-        for shift in range(1, 2 * reach + 1):
-            window = tuple(slice(shift, shift + n) if a == axis else slice(None) for a in range(3))
-            combine(bits, padded[window], out=bits)
+        lines = np.moveaxis(bits, axis, 0)
+        bits = bits.copy()
+        result = np.moveaxis(bits, axis, 0)
+        for shift in range(1, min(reach, len(lines) - 1) + 1):
+            combine(result[shift:], lines[:-shift], out=result[shift:])
+            combine(result[:-shift], lines[shift:], out=result[:-shift])
     return bits

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
 from viscera.affine import Affine
 from viscera.organs import BY_NAME, PAIRS
@@ -29,41 +30,27 @@ def mend_sides(labels: Labels, affine: Affine) -> int:
     Returns:
         How many pieces were renamed.
     """
-    vessels = find_components(labels, [BY_NAME[name].id for name in _MIDDLE])
-    middle = None
-    if vessels is not None:
-        x = _right_mm(vessels, affine)
-        largest = [_largest(vessels, BY_NAME[name].id) for name in _MIDDLE]
-        middle = float(np.mean([x[n] for n in largest if n]))
+    vessels = [BY_NAME[name].id for name in _MIDDLE]
+    wanted = [*vessels, *(organ.id for pair in PAIRS for organ in pair)]
+    found = {pieces.organ: pieces for pieces in find_components(labels, wanted)}
+    x = {organ: _right_mm(pieces, affine) for organ, pieces in found.items()}
+    main = {organ: float(x[organ][pieces.voxels.argmax()]) for organ, pieces in found.items()}
+    seen = [main[vessel] for vessel in vessels if vessel in main]
     renamed = 0
     for right, left in PAIRS:
-        found = find_components(labels, [right.id, left.id])
-        if found is None:
+        sides = seen or [main[organ.id] for organ in (right, left) if organ.id in main]
+        if not seen and len(sides) < 2:
             continue
-        x = _right_mm(found, affine)
-        at = middle
-        if at is None:
-            both = [_largest(found, right.id), _largest(found, left.id)]
-            if not all(both):
-                continue
-            at = float(np.mean(x[both]))
-        table = found.label.copy()
-        table[(found.label == right.id) & (x < at - _MARGIN_MM)] = left.id
-        table[(found.label == left.id) & (x > at + _MARGIN_MM)] = right.id
-        found.paint(labels, table)
-        renamed += int((table != found.label)[1:].sum())
+        middle = float(np.mean(sides))
+        for own, other, sign in ((right, left, -1), (left, right, 1)):
+            if own.id in found:
+                wrong = sign * (x[own.id] - middle) > _MARGIN_MM
+                found[own.id].paint(labels, np.where(wrong, other.id, own.id).astype(np.uint8))
+                renamed += int(wrong.sum())
     return renamed
 
 
-def _right_mm(found: Components, affine: Affine) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+def _right_mm(found: Components, affine: Affine) -> NDArray[np.float64]:
     """How far to the patient's right each piece's centroid lies (RAS x)."""
-    x: np.ndarray[tuple[int], np.dtype[np.float64]] = (
-        found.centre @ affine.matrix[0, :3] + affine.matrix[0, 3]
-    )
+    x: NDArray[np.float64] = found.centre @ affine.matrix[0, :3] + affine.matrix[0, 3]
     return x
-
-
-def _largest(found: Components, label: int) -> int:
-    """The number of a label's largest piece, 0 where it has none."""
-    own = np.flatnonzero(found.label == label)
-    return int(own[found.voxels[own].argmax()]) if own.size else 0

@@ -127,7 +127,7 @@ def _row(pair: Pair, rules: Rules, title: str) -> Row:
             remedy="the picture was made without it",
             where=pair.image,
         )
-    ct = replace(volume, data=np.asarray(hu), affine=true.affine, nifti_header=None)
+    ct = replace(volume, voxels=np.asarray(hu), affine=true.affine, nifti_header=None)
     ids = [organ.id for organ in rules.organs]
     expected, predicted = (keep_labels(labels.values, ids) for labels in (true, found))
     return cut_open(Example(title, ct, expected, predicted))

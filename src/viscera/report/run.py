@@ -27,7 +27,7 @@ def report_of(segmentation: Segmentation) -> dict[str, Any]:
             "shape_ijk": list(volume.shape),
             "spacing_mm_ijk": [round(s, 6) for s in volume.affine.spacing_mm],
             "orientation": volume.affine.axcodes,
-            "dtype": str(volume.data.dtype),
+            "dtype": volume.voxels.dtype.name,
         },
         "findings": [finding.as_dict() for finding in segmentation.findings],
         "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml().items()},

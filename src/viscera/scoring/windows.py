@@ -3,10 +3,18 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from itertools import product
 
 import numpy as np
 from numpy.typing import NDArray
+
+from viscera.bundle import Patch
+
+# A fitted window may be larger than the bundle's by this: one that holds a whole body spares its
+# neighbours, and the network sees all of it at once.
+GROWTH = 1.35
+_MOST_WINDOWS = 16  # along an axis that one would bother to fit
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +48,49 @@ class AxisWindows:
             total[start : start + size] += bell
         weights = np.stack([bell / total[s : s + size] for s in starts]).astype(np.float32)
         return cls((padded - length) // 2, tuple(starts.tolist()), weights)
+
+
+def fitted(patch: Patch, shape: tuple[int, ...], *, growth: float = GROWTH) -> Patch:
+    """The patch whose windows cover a grid (Z, Y, X) at the least cost.
+
+    Along x and y it is as small as the grid allows, or so large that fewer windows do; along z it
+    never becomes shallower: short stacks would lose what the network knows a body by.
+
+    Args:
+        patch: the bundle's; without a `multiple` it is left as it is.
+        shape: of the grid.
+        growth: how many times the bundle's voxels a window may have.
+    """
+    if patch.multiple is None:
+        return patch
+    most = growth * math.prod(patch.size)
+    axes = [
+        _candidates(n, size, multiple, patch.overlap, shrink=axis < 2)
+        for axis, (n, size, multiple) in enumerate(
+            zip(shape[::-1], patch.size, patch.multiple, strict=True)
+        )
+    ]
+    best = min(
+        (
+            (math.prod(counts) * math.prod(sizes), math.prod(sizes), sizes)
+            for counts, sizes in (zip(*choice, strict=True) for choice in product(*axes))
+            if math.prod(sizes) <= most
+        ),
+        default=None,
+    )
+    return patch if best is None else replace(patch, size=best[2])
+
+
+def _candidates(
+    length: int, size: int, multiple: int, overlap: float, *, shrink: bool
+) -> set[tuple[int, int]]:
+    """Numbers of windows along an axis, and the least size that each of them needs."""
+    least = min(size, -(-length // multiple) * multiple) if shrink else size
+    found = {(math.ceil((max(length, size) - size) / max(1.0, size * (1 - overlap))) + 1, size)}
+    for count in range(1, _MOST_WINDOWS + 1):
+        need = math.ceil(length / (count - (count - 1) * overlap))
+        found.add((count, max(least, -(-need // multiple) * multiple)))
+    return found
 
 
 def mirrored(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:

@@ -120,7 +120,8 @@ def export(
         parities = compare(network, recipe, exported, judged)
         parities[arithmetic].require(f"a bundle in {arithmetic}")
         if "bf16" in parities and parities["bf16"].passed:
-            bundle = _describe(bundle, precisions=("f32", "bf16"))
+            both = _describe(bundle, precisions=("f32", "bf16"))
+            bundle = _describe(both, working_bf16_mb=working_mb(made, "bf16"))
         card = model_card(
             bundle,
             recipe,

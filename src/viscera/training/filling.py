@@ -94,7 +94,7 @@ def _fill(folder: Path, bundle: Bundle, case: TrainingCase, marked: str) -> Cach
     check_volume(volume, strict=True)  # a sheared grid is no grid to learn on
     labels = read_training_labels(case, volume, bundle)
     grid = Grid.fit(volume.shape, volume.affine, bundle)
-    shares = grid.forward(volume.data, range(grid.shape[0]))
+    shares = grid.forward(grid.orientation.planes(volume))
     image = np.rint(shares * LEVELS).astype(np.uint8)
     truth = grid.nearest(labels)
     affine = grid.affine(volume.affine).matrix.copy()

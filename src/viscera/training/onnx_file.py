@@ -19,6 +19,7 @@ from viscera.engine.privacy import silence
 from viscera.engine.protocol import batch_shape
 from viscera.errors import EngineError
 from viscera.training.folding import folded
+from viscera.training.unjoined import unjoined
 
 _OPSET = 18
 
@@ -68,6 +69,22 @@ def write_onnx(network: nn.Module, bundle: Bundle, path: Path) -> None:
         raise EngineError("onnx and onnxscript", found="none", remedy=remedy) from error
     finally:
         logger.setLevel(level)
+    import onnx
+
+    model = unjoined(onnx.load(path))
+    if bundle.slices is not None:
+        _open(model, {0: "n"})
+    elif bundle.patch is not None and bundle.patch.multiple:
+        _open(model, {2: "z", 3: "y", 4: "x"})
+    onnx.save(model, path)
+
+
+def _open(model: Any, axes: dict[int, str]) -> None:
+    """Let a network of convolutions take any length along these axes, in place."""
+    for port in (*model.graph.input, *model.graph.output):
+        for axis, name in axes.items():
+            port.type.tensor_type.shape.dim[axis].dim_param = name
+    del model.graph.value_info[:]
 
 
 def write_int8(source: Path, path: Path, batches: Iterable[NDArray[np.float32]]) -> None:

@@ -147,9 +147,8 @@ def _views(
 
 def _largest(labels: Labels, organ: int) -> float:
     """The share of an organ in its largest piece."""
-    pieces = find_components(labels, [organ])
-    assert pieces is not None  # it was found
-    return float(pieces.voxels[1:].max() / pieces.voxels[1:].sum())
+    (pieces,) = find_components(labels, [organ])  # it was found
+    return float(pieces.voxels.max() / pieces.voxels.sum())
 
 
 def weight_of(judged: Sequence[Trust]) -> float:

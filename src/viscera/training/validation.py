@@ -23,6 +23,7 @@ class TorchEngine:
 
     name = "torch"
     version = str(torch.__version__)
+    lanes = 1
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
         """Take a network as it stands.
@@ -43,6 +44,9 @@ class TorchEngine:
             scores = self._network(torch.from_numpy(batch).to(self._device))
         array: NDArray[np.float32] = scores.float().cpu().numpy()
         return array
+
+    def rest(self) -> None:
+        """Nothing: torch keeps no memory of a run that anyone waits for."""
 
 
 @dataclass(frozen=True)

@@ -6,11 +6,12 @@ import math
 import sys
 from pathlib import Path
 
+from viscera.bundle import Precision
 from viscera.errors import EngineError
 from viscera.measure.process import run_measured
 from viscera.memory import BASE_MB
 
-_LEAST_MB = 50
+_LEAST_MB = 30
 _STEP_MB = 10
 _CODE = """
 import sys
@@ -19,23 +20,24 @@ from viscera.bundles import read_bundle
 from viscera.engine import open_engine
 from viscera.engine.protocol import batch_shape
 bundle = read_bundle(sys.argv[1])
-engine = open_engine(bundle, precision="f32")
+engine = open_engine(bundle, precision=sys.argv[2])
 for _ in range(5):
     engine.run(numpy.zeros(batch_shape(bundle), dtype=numpy.float32))
 """
 
 
-def working_mb(folder: Path) -> float:
+def working_mb(folder: Path, precision: Precision = "f32") -> float:
     """What a run takes in MB beyond interpreter, libraries and an engine's code.
 
     Args:
         folder: of a whole bundle.
+        precision: in which it runs.
 
     Raises:
         EngineError: it cannot be run.
     """
     log = folder / "log.txt"
-    run = run_measured([sys.executable, "-c", _CODE, str(folder)], log=log)
+    run = run_measured([sys.executable, "-c", _CODE, str(folder), precision], log=log)
     said = log.read_text(encoding="utf-8", errors="replace").splitlines()
     log.unlink()
     if run.exit_code != 0 or run.peak_mb is None:

@@ -1,0 +1,312 @@
+"""How long a whole process takes and how much memory, by number of slices, beside other ways.
+
+    python benchmarks/speed.py FOLDER [--repeats 3]
+    python benchmarks/speed.py --tables
+
+Needs ../shared and the extra `train`. FOLDER receives the scans (see `scans.py`) and the labels. All
+commands run in turn on each scan, so that they meet the same machine; figures are medians. Writes
+benchmarks/results/speed.json, .md and .png, and README's table between its marks; with --tables it
+makes these again from the JSON that stands there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+from PIL import Image
+
+from scans import ROOT, write_scan
+from viscera.report.pen import DIM, GRID, INK, PAPER, SHARPER, Pen
+
+TARGET = ROOT / "benchmarks/results/speed.json"
+# Slices, and seconds of the paper's Table 4: 6 CPU cores.
+PAPER_S = {55: 23.1, 124: 44.8, 152: None, 218: None, 299: 102.1, 316: None, 457: None, 597: 210.5}
+COMPARED = 299
+LONG = 1500
+PYTHON = [sys.executable]
+SEGMENT = [*PYTHON, "-m", "viscera", "segment", "{ct}", "-o", "{out}", "--overwrite", "-q"]
+SEGMENT += ["--report"]
+PLAIN = [*PYTHON, str(ROOT / "benchmarks/plain.py"), "{bundle}", "{ct}", "{out}"]
+PLAIN += ["--report", "{report}"]
+REFERENCE = str(ROOT / "examples/bundles/flare25_dw")
+AVX2 = {"ONEDNN_MAX_CPU_ISA": "AVX2"}
+F32 = ["--precision", "f32"]
+# Name: bundle, command, environment.
+OURS = {name: (name, [*SEGMENT, "-b", name], {}) for name in ("paper", "default")}
+PLAIN_FAST = ["--engine", "openvino", "--precision", "{precision}"]
+OTHERS = {
+    f"{name}, {what}": (name, call, extra)
+    for name in OURS
+    for what, call, extra in (
+        ("f32", [*SEGMENT, "-b", name, *F32], {}),
+        ("f32, AVX2 only", [*SEGMENT, "-b", name, *F32], AVX2),
+        ("onnxruntime f32", [*SEGMENT, "-b", name, "--engine", "onnxruntime"], {}),
+        ("plain: nibabel, scipy, PyTorch", PLAIN, {}),
+        ("plain, our engine and precision", [*PLAIN, *PLAIN_FAST], {}),
+    )
+}
+OTHERS["reference network flare25_dw"] = (REFERENCE, [*SEGMENT, "-b", REFERENCE], {})
+SLOW = ("plain", "reference", "onnxruntime")
+
+
+def measured(call: list[str], extra: dict[str, str]) -> dict[str, float]:
+    """Seconds, CPU-seconds and peak MB of a whole process."""
+    start = time.perf_counter()
+    environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **extra}
+    process = subprocess.Popen(call, stdout=subprocess.DEVNULL, env=environment)
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - start
+    if status:
+        raise SystemExit(f"failed: {' '.join(call)}")
+    cpu_s = usage.ru_utime + usage.ru_stime
+    return {"seconds": seconds, "cpu_s": cpu_s, "peak_mb": usage.ru_maxrss * 1024 / 1e6}
+
+
+def aside(work: Callable, *arguments: object) -> object:
+    """Done by another process: the kernel counts a parent's own peak as its children's."""
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
+        return pool.submit(work, *arguments).result()
+
+
+def equal(a: Path, b: Path) -> float:
+    """Share of voxels with the same label."""
+    x, y = (np.asarray(nib.load(path).dataobj) for path in (a, b))
+    return float((x == y).mean())
+
+
+def run(folder: Path, repeats: int) -> dict:
+    """All measurements."""
+    rows: dict[str, dict] = {}
+    folder.mkdir(parents=True, exist_ok=True)
+    for slices in (*PAPER_S, LONG):
+        scan = folder / f"{slices}.nii.gz"
+        aside(write_scan, scan, slices)
+        contestants = dict(OURS)
+        if slices == COMPARED:
+            contestants |= OTHERS
+        if slices == LONG:
+            contestants = {n: (b, [*c, "--memory-limit", "1G"], e) for n, (b, c, e) in OURS.items()}
+        runs: dict[str, list[dict[str, float]]] = {name: [] for name in contestants}
+        reports: dict[str, list[dict]] = {name: [] for name in contestants}
+        for turn in range(-1, repeats):  # the first fills caches of disk and engine
+            for name, (bundle, call, extra) in contestants.items():
+                if turn and (slices == LONG or any(word in name for word in SLOW)):
+                    continue  # once
+                out = folder / f"{slices}_{slug(name)}.nii.gz"
+                names = {"ct": scan, "out": out, "bundle": bundle}
+                names["report"] = folder / f"{slices}_{slug(bundle)}_report.json"
+                if call[-1] == "{precision}":
+                    engine = json.loads(names["report"].read_text())["engine"]
+                    names["precision"] = engine["precision"]
+                cost = measured([part.format(**names) for part in call], extra)
+                if turn >= 0:
+                    runs[name].append(cost)
+                report = folder / f"{slices}_{slug(name)}_report.json"
+                if turn >= 0 and "plain" not in name:
+                    reports[name].append(json.loads(report.read_text()))
+                print(slices, name, {key: round(value, 2) for key, value in cost.items()})
+        rows[str(slices)] = {
+            name: {
+                **{key: middle(costs, key) for key in costs[0]},
+                "runs": len(costs),
+                "stages": stages(reports[name]),
+                "engine": reports[name][0]["engine"] if reports[name] else None,
+                "planned_mb": reports[name][0]["planned_mb"] if reports[name] else None,
+            }
+            for name, costs in runs.items()
+        }
+        if slices == COMPARED:
+            agreement = {
+                f"{name}, {what}": aside(
+                    equal,
+                    folder / f"{slices}_{slug(name)}{ours}.nii.gz",
+                    folder / f"{slices}_{slug(f'{name}, {what}')}.nii.gz",
+                )
+                for name in OURS
+                for what, ours in (
+                    ("plain: nibabel, scipy, PyTorch", "_f32"),
+                    ("plain, our engine and precision", ""),
+                )
+            }
+    return {"machine": machine(), "rows": rows, "equal": agreement}
+
+
+def slug(name: str) -> str:
+    """A name for files."""
+    return "_".join("".join(c if c.isalnum() else " " for c in Path(name).name).split())
+
+
+def middle(costs: list[dict[str, float]], key: str) -> float:
+    return round(statistics.median(cost[key] for cost in costs), 3)
+
+
+def stages(reports: list[dict]) -> dict[str, dict[str, float]]:
+    """Medians of each stage's seconds and peak."""
+    if not reports:
+        return {}
+    return {
+        stage: {key: middle([one["stages"][stage] for one in reports], key) for key in cost}
+        for stage, cost in reports[0]["stages"].items()
+    }
+
+
+def machine() -> dict:
+    import openvino
+    import torch
+
+    import viscera
+
+    model = next(
+        line.split(":")[1].strip()
+        for line in Path("/proc/cpuinfo").read_text().splitlines()
+        if line.startswith("model name")
+    )
+    versions = {one.__name__: one.__version__ for one in (viscera, np, openvino, torch)}
+    return {"cpu": model, "cpus": os.cpu_count(), "python": platform.python_version(), **versions}
+
+
+def seconds(cost: dict) -> str:
+    return f"{cost['seconds']:.1f}"
+
+
+def headline(found: dict) -> list[str]:
+    """README's table."""
+    rows = found["rows"]
+    lines = [
+        "| 512x512 slices | `paper`, s | MB | `default`, s | MB | the paper's Table 4, s |",
+        "|---|---|---|---|---|---|",
+    ]
+    for slices, paper_s in PAPER_S.items():
+        ours = rows[str(slices)]
+        cells = [f"{seconds(ours[name])} | {ours[name]['peak_mb']:.0f}" for name in OURS]
+        lines.append(f"| {slices} | {' | '.join(cells)} | {paper_s or ''} |")
+    ours = rows[str(LONG)]
+    cells = [f"{seconds(ours[name])} | {ours[name]['peak_mb']:.0f}" for name in OURS]
+    lines.append(f"| {LONG}, `--memory-limit 1G` | {' | '.join(cells)} | |")
+    compared = rows[str(COMPARED)]
+    cells = [
+        f"{seconds(compared[f'{name}, f32, AVX2 only'])} | "
+        f"{compared[f'{name}, f32, AVX2 only']['peak_mb']:.0f}"
+        for name in OURS
+    ]
+    lines.append(f"| {COMPARED}, a CPU with AVX2 only (f32) | {' | '.join(cells)} | |")
+    return lines
+
+
+def tables(found: dict) -> str:
+    """The whole page."""
+    rows, told = found["rows"], found["machine"]
+    compared = rows[str(COMPARED)]
+    lines = ["# Speed and memory", "", "Made by `python benchmarks/speed.py FOLDER`: whole "]
+    lines[-1] += "processes from .nii.gz to .nii.gz, all in turn, medians. Scans: `scans.py`."
+    lines += ["", "- " + ", ".join(f"{key} {value}" for key, value in told.items()), ""]
+    lines += [*headline(found), "", "![seconds by slices](speed.png)", ""]
+    lines += [f"## Other ways, {COMPARED} slices", ""]
+    lines += ["| | seconds | times ours | CPU-seconds | peak MB | runs | voxels equal |"]
+    lines += ["|---|---|---|---|---|---|---|"]
+    for name, cost in compared.items():
+        own = compared["paper" if name.startswith("paper") else "default"]["seconds"]
+        same = found["equal"].get(name)
+        lines.append(
+            f"| {name} | {seconds(cost)} | {cost['seconds'] / own:.1f} | {cost['cpu_s']:.1f} "
+            f"| {cost['peak_mb']:.0f} | {cost['runs']} | {f'{same:.4%}' if same else ''} |"
+        )
+    lines += ["", "Voxels equal: plain in PyTorch beside our f32, plain with our engine beside "]
+    lines[-1] += "our own precision; looked at are the same part and windows."
+    for name in OURS:
+        lines += ["", f"## Stages of `{name}`: seconds, peak MB", ""]
+        names = list(compared[name]["stages"])
+        lines += ["| slices | " + " | ".join(names) + " | around them | planned MB |"]
+        lines += ["|---" * (len(names) + 3) + "|"]
+        for slices, ours in rows.items():
+            cost = ours[name]
+            cells = [f"{c['seconds']:.2f}, {c['peak_mb']:.0f}" for c in cost["stages"].values()]
+            around = cost["seconds"] - sum(c["seconds"] for c in cost["stages"].values())
+            lines.append(
+                f"| {slices} | {' | '.join(cells)} | {around:.2f} | {cost['planned_mb']} |"
+            )
+    return "\n".join(lines) + "\n"
+
+
+def plot(found: dict, path: Path) -> None:
+    """Seconds and peak MB by number of slices, side by side."""
+    page = Image.new("RGB", (900 * SHARPER, 330 * SHARPER), PAPER)
+    pen = Pen(page)
+    inks = dict(zip(OURS, ((54, 110, 190), (200, 100, 40)), strict=True))
+    for left, key, title, unit in ((60, "seconds", "seconds, whole process", 2), (
+        500, "peak_mb", "peak MB", 200)):  # fmt: skip
+        most = max(found["rows"][str(n)][name][key] for n in PAPER_S for name in OURS)
+        top = unit * -(-most // unit)
+        pen.text((left, 16), title, INK, 14)
+
+        def at(slices: float, value: float, left: float = left, top: float = top) -> tuple:
+            return left + 340 * slices / 600, 280 - 220 * value / top
+
+        for step in range(int(top / unit) + 1):
+            pen.line(at(0, step * unit), at(600, step * unit), GRID, 1)
+            x, y = at(0, step * unit)
+            pen.text((x - 8, y), f"{step * unit}", DIM, 13, "rm")
+        for slices in range(0, 601, 150):
+            x, y = at(slices, 0)
+            pen.text((x, y + 8), f"{slices}{' slices' if slices == 600 else ''}", DIM, 13, "ma")
+        for name, ink in inks.items():
+            points = [at(n, found["rows"][str(n)][name][key]) for n in PAPER_S]
+            pen.polyline(points, ink, 2)
+            for point in points:
+                pen.dot(point, ink)
+            x, y = points[-1]
+            pen.text((x, y - 8), name, ink, 13, "rb")
+    page.resize((900, 330), Image.Resampling.LANCZOS).save(path)
+
+
+def readme(found: dict, text: str) -> str:
+    """README with its table made again."""
+    begin, end = "<!-- speed -->\n", "<!-- /speed -->"
+    before, rest = text.split(begin)
+    after = rest.split(end)[1]
+    compared = found["rows"][str(COMPARED)]
+    plain = compared["paper, plain: nibabel, scipy, PyTorch"]
+    lines = [
+        *headline(found),
+        "",
+        f"At {COMPARED} slices the paper's network done plainly (nibabel, scipy, PyTorch) takes "
+        f"{plain['seconds']:.0f} s",
+        f"and {plain['peak_mb']:.0f} MB, {plain['seconds'] / compared['paper']['seconds']:.0f} "
+        f"times as long, with {found['equal']['paper, plain: nibabel, scipy, PyTorch']:.3%} of "
+        "labels equal",
+        f"(`default`: {found['equal']['default, plain: nibabel, scipy, PyTorch']:.3%}).",
+    ]
+    return before + begin + "\n".join(lines) + "\n" + end + after
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path, nargs="?")
+    parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--tables", action="store_true")
+    args = parser.parse_args()
+    if not args.tables:
+        found = run(args.folder, args.repeats)
+        TARGET.write_text(json.dumps(found, indent=1) + "\n")
+    found = json.loads(TARGET.read_text())
+    TARGET.with_suffix(".md").write_text(tables(found))
+    plot(found, TARGET.with_suffix(".png"))
+    page = ROOT / "README.md"
+    page.write_text(readme(found, page.read_text()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""The streamed path: voxels that stay in their file, windows that fit, memory that holds."""
+
+import json
+import os
+import subprocess
+import sys
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+import viscera
+from tests.conftest import ROOT
+from tests.networks import nearest_bundle, nearest_net, slices_body, write_bundle
+from viscera.bundle import Patch
+from viscera.engine import open_engine
+from viscera.engine.protocol import batch_shape
+from viscera.engine.remembered import cache_folder, forget_old, recall, remember
+from viscera.io import open_volume, read_volume, write_volume
+from viscera.scoring.patches import patch_windows
+from viscera.scoring.windows import fitted
+from viscera.volume import StoredVoxels
+
+
+@pytest.mark.parametrize(
+    ("kind", "slope", "inter"), [("<i2", 1, 0), (">i2", 1, 0), ("<u2", 1, -1024), ("u1", 2.5, -7)]
+)
+@pytest.mark.parametrize("suffix", [".nii", ".nii.gz"])
+def test_an_opened_volume_is_the_one_that_is_read(tmp_path, kind, slope, inter, suffix):
+    values = np.random.default_rng(0).integers(0, 200, (30, 21, 19)).astype(kind)
+    header = nib.Nifti1Header(endianness=">" if kind[0] == ">" else "<")
+    header.set_data_dtype(values.dtype)
+    image = nib.Nifti1Image(values, np.diag([-1.0, -1.0, 3.0, 1.0]), header)
+    image.header.set_slope_inter(slope, inter)
+    path = tmp_path / f"scan{suffix}"
+    nib.save(image, path)
+    opened, read = open_volume(path), read_volume(path)
+    assert not isinstance(opened.voxels, np.ndarray)
+    assert opened.held_mb == 0
+    np.testing.assert_array_equal(np.concatenate(list(opened.slabs()), axis=2), read.data)
+    np.testing.assert_array_equal(opened.shifted(5).data, read.shifted(5).data)
+    np.testing.assert_array_equal(opened.data, read.data)
+    assert opened.name == read.name
+
+
+def test_floats_are_read_whole(tmp_path):
+    image = nib.Nifti1Image(np.zeros((9, 8, 7), np.float32), np.diag([-3.0, -3.0, 3.0, 1.0]))
+    nib.save(image, tmp_path / "scan.nii.gz")
+    assert isinstance(open_volume(tmp_path / "scan.nii.gz").voxels, np.ndarray)
+
+
+def test_damage_at_the_end_of_an_opened_file_is_found(tmp_path, small_phantom, nearest):
+    write_volume(tmp_path / "ct.nii.gz", small_phantom[0])
+    content = (tmp_path / "ct.nii.gz").read_bytes()
+    (tmp_path / "ct.nii.gz").write_bytes(content[: len(content) // 2])
+    with pytest.raises(viscera.VisceraError, match=r"cut off|damaged|truncated|ends"):
+        viscera.Predictor(nearest).segment(tmp_path / "ct.nii.gz")
+
+
+class Forgetful:
+    """Stored voxels that note how much of them is held at once."""
+
+    def __init__(self, data: np.ndarray) -> None:
+        self.data = data
+        self.shape, self.dtype = data.shape, data.dtype
+        self.walks = 0
+
+    def slabs(self, findings):
+        self.walks += 1
+        yield from (self.data[..., k : k + 4] for k in range(0, self.shape[2], 4))
+
+    def shifted(self, offset_hu) -> StoredVoxels:
+        return Forgetful(self.data + np.int16(offset_hu))
+
+
+def test_a_scan_is_walked_over_once_and_never_held(nearest, small_phantom):
+    volume = small_phantom[0]
+    voxels = Forgetful(volume.data)
+    stored = viscera.Volume(voxels, volume.affine)
+    found = viscera.Predictor(nearest).segment(stored)
+    assert voxels.walks == 1
+    assert stored.held_mb == 0
+    expected = viscera.Predictor(nearest).segment(volume)
+    np.testing.assert_array_equal(found.labels, expected.labels)
+
+
+# Windows
+
+
+def windows_of(shape, patch):
+    return np.prod([len(axis.starts) for axis in patch_windows(shape, patch)])
+
+
+@pytest.mark.parametrize("shape", [(80, 150, 190), (170, 158, 208), (96, 144, 176), (20, 30, 40)])
+def test_fitted_windows_cover_a_grid_at_no_more_than_the_bundles_cost(shape):
+    patch = Patch(size=(176, 144, 96), overlap=0.25, multiple=(16, 16, 8))
+    own = fitted(patch, shape)
+    assert all(n % m == 0 for n, m in zip(own.size, patch.multiple, strict=True))
+    assert np.prod(own.size) <= 1.35 * np.prod(patch.size)
+    assert own.size[2] >= patch.size[2]  # never shallower
+    before, after = (windows_of(shape, one) * np.prod(one.size) for one in (patch, own))
+    assert after <= before
+    assert fitted(Patch(size=(176, 144, 96)), shape).size == (176, 144, 96)
+
+
+# What is remembered of a machine
+
+
+def test_what_is_remembered_is_recalled_and_damage_is_forgotten(tmp_path, monkeypatch):
+    monkeypatch.setenv("VISCERA_CACHE", str(tmp_path / "cache"))
+    assert recall("key") is None
+    remember("key", "bf16")
+    remember("other", "f32")
+    assert (recall("key"), recall("other")) == ("bf16", "f32")
+    (tmp_path / "cache" / "measured.json").write_text("[1, 2")
+    assert recall("key") is None
+    remember("key", "f32")
+    assert recall("key") == "f32"
+    monkeypatch.setenv("VISCERA_CACHE", "off")
+    assert cache_folder() is None
+    assert recall("key") is None
+
+
+def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, nearest):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("VISCERA_CACHE", str(tmp_path / "file" / "cache"))
+    assert cache_folder() is None
+    bundle = viscera.read_bundle(nearest)
+    engine = open_engine(bundle, threads=1)
+    scores = engine.run(np.zeros(batch_shape(bundle), np.float32))
+    assert scores.shape[1] == len(bundle.labels)
+
+
+def test_only_the_newest_compiled_networks_are_kept(tmp_path):
+    for n in range(6):
+        (tmp_path / f"{n}.blob").write_text("x")
+        os.utime(tmp_path / f"{n}.blob", (n, n))
+    forget_old(tmp_path, most=2)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["4.blob", "5.blob"]
+
+
+def test_a_damaged_compiled_network_is_compiled_again(tmp_path, monkeypatch, nearest):
+    monkeypatch.setenv("VISCERA_CACHE", str(tmp_path))
+    bundle = viscera.read_bundle(nearest)
+    batch = np.random.default_rng(0).normal(size=batch_shape(bundle)).astype(np.float32)
+    expected = open_engine(bundle, "openvino", threads=1).run(batch).copy()
+    for blob in (tmp_path / "compiled").iterdir():
+        blob.chmod(0o600)
+        blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])
+    again = open_engine(bundle, "openvino", threads=1)
+    np.testing.assert_array_equal(again.run(batch), expected)
+
+
+def test_lanes_side_by_side_give_what_one_gives(tmp_path, small_phantom):
+    names = nearest_net(tmp_path / "model.onnx", rank=2, stack=3)
+    bundle = write_bundle(tmp_path, body=slices_body(3, (40, 48)), labels=names)
+    one = viscera.Predictor(bundle, threads=1).segment(small_phantom[0])
+    several = viscera.Predictor(bundle, threads=3).segment(small_phantom[0])
+    np.testing.assert_array_equal(one.labels, several.labels)
+
+
+def test_an_engine_at_rest_runs_again(tmp_path):
+    bundle = viscera.read_bundle(nearest_bundle(tmp_path))
+    batch = np.random.default_rng(0).normal(size=batch_shape(bundle)).astype(np.float32)
+    for name in ("openvino", "onnxruntime"):
+        engine = open_engine(bundle, name, threads=1)
+        expected = engine.run(batch).copy()
+        engine.rest()
+        np.testing.assert_array_equal(engine.run(batch), expected)
+
+
+# Memory
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
+@pytest.mark.parametrize("bundle", ["paper", "default"])
+def test_fifteen_hundred_slices_fit_into_a_gigabyte(tmp_path, bundle):
+    """A body of 512 x 512 x 1500 under a limit of 1 GB, by the kernel's own count."""
+    plane = np.full((512, 512), -1000, np.int16)
+    x, y = np.ogrid[:512, :512]
+    plane[((x - 256) / 200) ** 2 + ((y - 256) / 140) ** 2 < 1] = 50
+    noise = np.random.default_rng(0).integers(-9, 9, (512, 512, 8)).astype(np.int16)
+    data = np.empty((512, 512, 1500), np.int16, order="F")
+    for k in range(1500):
+        data[..., k] = plane + noise[..., k % 8]
+    image = nib.Nifti1Image(data, np.diag([-0.9, -0.9, 0.8, 1.0]))
+    nib.save(image, tmp_path / "ct.nii.gz")
+    del data, image
+    script = (
+        "import sys; from viscera.cli.main import main\n"
+        "try:\n    main(sys.argv[1:])\n"
+        "except SystemExit as end:\n    assert not end.code, end.code\n"
+        "status = open('/proc/self/status').read()\n"
+        "print(int(status.split('VmHWM:')[1].split()[0]) * 1024 / 1e6)\n"
+    )
+    call = ["segment", str(tmp_path / "ct.nii.gz"), "-o", str(tmp_path / "labels.nii.gz")]
+    call += ["-b", bundle, "--memory-limit", "1G", "-q"]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *call], capture_output=True, text=True, check=True
+    )
+    assert float(done.stdout.split()[-1]) <= 1000
+
+
+# README
+
+
+def test_the_readmes_table_is_what_the_benchmark_measured():
+    sys.path.insert(0, str(ROOT / "benchmarks"))
+    try:
+        import speed
+    finally:
+        sys.path.pop(0)
+    found = json.loads(speed.TARGET.read_text())
+    page = (ROOT / "README.md").read_text()
+    assert speed.readme(found, page) == page
+    assert speed.tables(found) == speed.TARGET.with_suffix(".md").read_text()
