@@ -107,16 +107,19 @@ def segmenting_mb(
         held_mb: the scan's voxels, where they are held.
     """
     seen: list[int] = [part.stop - part.start for part in box]
-    # Labels are written within the box only; but numpy asks for pages so large that whoever writes
-    # a row of each slice takes all of it.
+    shares = [n / whole for n, whole in zip(seen, grid.shape, strict=True)]
     voxels: float = math.prod(grid.source_shape)
-    within = voxels * math.prod(seen) / math.prod(grid.shape)
+    within = voxels * math.prod(shares)
+    # Labels are written within the box only, but a page holds a whole row and more.
+    rows = zip(shares[::-1], grid.orientation.axes, strict=True)
+    labels_mb = voxels * math.prod(share for share, axis in rows if axis > 0) / 1e6
     classes, pixels = len(bundle.labels), seen[1] * seen[2]
     working_mb: float = bundle.model.working_in(precision)
     if patch is not None and bundle.patch is not None:
         working_mb *= math.prod(patch.size) / math.prod(bundle.patch.size)
         # Scores that neighbouring windows share; where several lie side by side, all their sums.
-        kept = patch.size[2] * (1 if pixels > math.prod(patch.size[:2]) else patch.overlap)
+        several = seen[2] > patch.size[0] or seen[1] > patch.size[1]
+        kept = patch.size[2] * (several + patch.overlap)
         working_mb += kept * pixels * classes * 4 / 1e6
     else:
         assert bundle.slices is not None  # Bundle has one or the other
@@ -127,4 +130,4 @@ def segmenting_mb(
         cleaning = max(cleaning, _COMPONENT_BYTES * within)
     planes_mb = min(math.prod(grid.shape), math.prod(seen) / MUCH_LESS) * 4 / 1e6
     # The network's memory is given back before labels are cleaned.
-    return BASE_MB + held_mb + voxels / 1e6 + max(working_mb + planes_mb, cleaning / 1e6)
+    return BASE_MB + held_mb + labels_mb + max(working_mb + planes_mb, cleaning / 1e6)

@@ -30,7 +30,7 @@ from viscera.postprocess import postprocess
 from viscera.resources import thread_count
 from viscera.scoring import score_patches, score_slices
 from viscera.stages import Progress, Stages
-from viscera.volume import Labels, Segmentation, Volume
+from viscera.volume import Segmentation, Volume, blank_labels
 
 
 class Predictor:
@@ -130,7 +130,7 @@ class Predictor:
                 engine = loading.result()
                 patch, need_mb = self._budget(straight).windows(grid, box, engine.precision)
             with stages.stage("network") as tell:
-                labels: Labels = np.zeros(straight.shape, dtype=np.uint8, order="F")
+                labels = blank_labels(straight.shape)
                 slabs = self._slabs(planes, grid.lowest, engine, patch, pool, tell)
                 grid.undo(slabs, self.bundle.label_ids, labels, box=box, map_over=pool.map)
                 engine.rest()

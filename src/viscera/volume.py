@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
+import math
+import mmap
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -24,6 +27,26 @@ Hu = NDArray[np.int16] | NDArray[np.float32]
 Labels = NDArray[np.uint8]
 
 SLAB_PLANES = 8  # of a volume that is walked over: 4 MB of a usual CT
+
+
+def blank_labels(shape: tuple[int, ...]) -> Labels:
+    """Labels [i, j, k] of nothing, first axis fastest; they take memory only where written.
+
+    numpy would ask for pages of 2 MB, so that whoever writes a row of each slice takes all of it.
+    """
+    pages = _anonymous(math.prod(shape))
+    return np.ndarray(shape, dtype=np.uint8, buffer=pages, order="F")
+
+
+def _anonymous(size: int) -> mmap.mmap:
+    """Zeros of this many bytes, in the system's smallest pages where one can ask for them."""
+    if not hasattr(mmap, "MAP_PRIVATE"):  # Windows
+        return mmap.mmap(-1, size)
+    pages = mmap.mmap(-1, size, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # Linux
+        with contextlib.suppress(OSError):  # a kernel without huge pages knows no such advice
+            pages.madvise(mmap.MADV_NOHUGEPAGE)
+    return pages
 
 
 def keep_labels(labels: Labels, wanted: Collection[int]) -> Labels:
