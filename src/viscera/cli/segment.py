@@ -40,6 +40,8 @@ _PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @click.option("--strict", is_flag=True, help="Refuse what would else be assumed with a warning.")
 @click.option("--volume", "index", type=int, metavar="N", help="Volume N of a 4-D file, from 0.")
+@click.option("--series", metavar="UID", help="DICOM: this series, not the likeliest.")
+@click.option("--allow-bad-slices", is_flag=True, help="DICOM: fill slices that are damaged.")
 @click.option("--hu-offset", type=float, default=0.0, help="Add this to every voxel first.")
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
 @click.option(
@@ -62,7 +64,8 @@ def command(
 ) -> None:
     """Find the organs in CT scans.
 
-    INPUTS are NIfTI, NRRD or MetaImage files, or folders of them. The labels come out on the very
+    INPUTS are NIfTI, NRRD or MetaImage files, or folders of them; or one DICOM series: its folder,
+    a zip archive, or a file. The labels come out on the very
     grid of each scan. A batch that is run again does only what is missing.
     """
     if list_classes:
@@ -125,6 +128,8 @@ def _segment(
                 case.source,
                 index=options["index"],
                 strict=options["strict"],
+                series=options["series"],
+                allow_bad_slices=options["allow_bad_slices"],
                 limit_mb=predictor.memory_limit_mb,
             ).shifted(options["hu_offset"])
         segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
@@ -170,7 +175,7 @@ def _made_by(
     digest: str, predictor: Predictor, wanted: tuple[Organ, ...], options: dict[str, Any]
 ) -> str:
     """The mark of a result: the scan's bytes, the bundle, and all options that shape labels."""
-    named = ("index", "hu_offset", "engine", "precision")
+    named = ("index", "series", "allow_bad_slices", "hu_offset", "engine", "precision")
     settings = [[organ.id for organ in wanted], *(options[name] for name in named)]
     return predictor.made_by(repr([digest, *settings]))
 

@@ -11,6 +11,8 @@ from pathlib import Path
 import numpy as np
 
 from viscera.affine import Affine
+from viscera.dicom import looks_like_dicom, open_series
+from viscera.dicom.files import items_of
 from viscera.errors import InputError
 from viscera.hu import to_hu
 from viscera.io.gz import ByteReader
@@ -23,7 +25,7 @@ from viscera.io.nifti import (
     read_nifti,
     read_nifti_header,
 )
-from viscera.io.nifti_header import header_bytes, load_header
+from viscera.io.nifti_header import NiftiHeader, header_bytes, load_header
 from viscera.io.nrrd import read_nrrd
 from viscera.io.stored import Stored
 from viscera.io.voxels import Room
@@ -32,16 +34,17 @@ from viscera.resources import available_mb
 from viscera.volume import Volume
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".mha")
+_OF_DICOM = (".dcm", ".zip")
 
 
 def case_name(path: Path) -> str:
     """The case a file belongs to: its name without suffixes and nnU-Net's channel number."""
     name = path.name
-    for suffix in (".seg.nrrd", *SUFFIXES):
+    for suffix in (".seg.nrrd", *SUFFIXES, *_OF_DICOM):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
-    return name.removesuffix("_0000") or path.name
+    return name.removesuffix("_0000") or path.name or path.resolve().name
 
 
 def stands(path: Path) -> bool:
@@ -53,9 +56,16 @@ def stands(path: Path) -> bool:
 
 
 def fingerprint(path: Path) -> str:
-    """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable."""
+    """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable.
+
+    A folder's files count by their names, sizes and times.
+    """
     digest = hashlib.sha256()
     try:
+        if path.is_dir():
+            for item in items_of(path):
+                digest.update(repr((str(item.path.relative_to(path)), item.stamp)).encode())
+            return digest.hexdigest()
         header = nifti_header_path(path)
         pair = [nifti_image_path(header)] if header.name.lower().endswith(PAIR_HEADERS) else []
         for part in (header, *pair):
@@ -75,7 +85,10 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
     Raises:
         InputError: not a readable CT volume.
     """
-    described = read_nifti_header(path) if _is_nifti(path) else read_volume(path)
+    if looks_like_dicom(path):
+        described: NiftiHeader | Volume = open_volume(path)
+    else:
+        described = read_nifti_header(path) if _is_nifti(path) else read_volume(path)
     return described.shape, described.affine
 
 
@@ -106,7 +119,7 @@ def read_volume(
     limit_mb: float | None = None,
     strict: bool = False,
 ) -> Volume:
-    """Read one CT: NIfTI-1 or -2 (.nii, .nii.gz, .hdr + .img), NRRD or MetaImage (.mha).
+    """Read one CT: NIfTI-1 or -2 (.nii, .nii.gz, .hdr + .img), NRRD, MetaImage (.mha) or DICOM.
 
     Args:
         path: the file.
@@ -122,6 +135,9 @@ def read_volume(
         ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
+    if looks_like_dicom(path):
+        opened = open_volume(path, index=index, limit_mb=limit_mb, strict=strict)
+        return replace(opened, voxels=opened.data)
     room = Room(available_mb() if limit_mb is None else limit_mb)
     stored = _read(path, room, index=index, strict=strict)
     data, more = to_hu(stored.values, slope=stored.slope, inter=stored.inter, where=path)
@@ -135,12 +151,34 @@ def open_volume(
     index: int | None = None,
     limit_mb: float | None = None,
     strict: bool = False,
+    series: str | None = None,
+    allow_bad_slices: bool = False,
 ) -> Volume:
-    """As `read_volume`, but whole numbers in a NIfTI stay in their file until they are wanted.
+    """As `read_volume`, but voxels of DICOM, and whole numbers in a NIfTI, stay in their files.
 
     Damaged voxels are then found by whoever walks over them.
+
+    Args:
+        path: a file; or a folder or zip archive with DICOM.
+        index: see `read_volume`.
+        limit_mb: see `read_volume`.
+        strict: see `read_volume`.
+        series: DICOM only: Series Instance UID of the one to take; the likeliest if not given.
+        allow_bad_slices: DICOM only: slices that cannot be read are filled from their neighbours.
     """
     path = Path(path)
+    if index is None and looks_like_dicom(path):
+        name = case_name(path)
+        return open_series(
+            path, series=series, strict=strict, allow_bad=allow_bad_slices, name=name
+        )
+    if series is not None or allow_bad_slices:
+        raise InputError(
+            "DICOM for --series and --allow-bad-slices",
+            found="another kind of file",
+            remedy="leave them out",
+            where=path,
+        )
     with ByteReader(path) as reader:
         head = reader.read(256)
     if not _reader_of_other(head):

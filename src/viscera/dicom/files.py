@@ -1,0 +1,152 @@
+"""The files of a folder or of a zip archive, and which of them are DICOM."""
+
+from __future__ import annotations
+
+import io
+import os
+import zipfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from viscera.errors import InputError, ResourceError
+
+_MOST_FILES = 50_000
+_MOST_MB, _MOST_RATIO = 8_000, 200  # of an archive: what it may inflate to, in all and by how much
+_SYMLINK = 0o120000
+
+
+@dataclass(frozen=True)
+class Item:
+    """One file, on disk or in an archive.
+
+    Attributes:
+        path: the file, or the archive that holds it.
+        member: its name in the archive; it is read from there and never unpacked to disk.
+        stamp: size and time of change, by which one sees that it is still being written.
+    """
+
+    path: Path
+    member: str = ""
+    stamp: tuple[int, int] = (0, 0)
+
+    def __str__(self) -> str:
+        return f"{self.path}: {self.member}" if self.member else str(self.path)
+
+    def open(self) -> BinaryIO:
+        """The content, to be read; raises OSError or BadZipFile."""
+        if not self.member:
+            return self.path.open("rb")
+        with zipfile.ZipFile(self.path) as archive:
+            return io.BytesIO(archive.read(self.member))
+
+    def changed(self) -> bool:
+        """Whether the file is another than when it was found."""
+        return not self.member and stamp_of(self.path) != self.stamp
+
+
+def stamp_of(path: Path) -> tuple[int, int]:
+    """Size and time of change; zeros where there is nothing."""
+    try:
+        state = path.stat()
+    except OSError:
+        return 0, 0
+    return state.st_size, state.st_mtime_ns
+
+
+def items_of(source: Path) -> list[Item]:
+    """All files of a folder and its subfolders, of an archive, or the file itself, by name.
+
+    Links are not followed, so that no folder is walked twice or left.
+
+    Raises:
+        InputError: an archive that is damaged, encrypted, or holds links or odd names.
+        ResourceError: more files, or more bytes, than any study has.
+    """
+    if source.is_dir():
+        found = []
+        for folder, folders, names in os.walk(source):
+            folders.sort()
+            paths = (Path(folder) / name for name in sorted(names))
+            found += [p for p in paths if p.is_file() and not p.is_symlink()]
+            _check_count(len(found), source)
+        return [Item(path, stamp=stamp_of(path)) for path in found]
+    if not is_archive(source):
+        return [Item(source, stamp=stamp_of(source))]
+    try:
+        with zipfile.ZipFile(source) as archive:
+            members = [entry for entry in archive.infolist() if not entry.is_dir()]
+    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise _refuse("a zip archive", f"damage ({error})", source) from error
+    _check_count(len(members), source)
+    _check_members(members, source)
+    return [Item(source, entry.filename) for entry in sorted(members, key=lambda e: e.filename)]
+
+
+def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
+    """Judge an archive by its table of contents, before anything is inflated."""
+    inflated = sum(entry.file_size for entry in members)
+    size = max(1, source.stat().st_size)
+    bomb = inflated > 256e6 and inflated / size > _MOST_RATIO
+    if bomb or inflated > _MOST_MB * 1e6:
+        raise ResourceError(
+            f"an archive that inflates by at most {_MOST_RATIO} times and to {_MOST_MB} MB",
+            found=f"{inflated / 1e6:.0f} MB declared in {size / 1e6:.2f} MB",
+            remedy="make sure that this is a study and no hostile file, or unpack it yourself",
+            where=source,
+        )
+    for entry in members:
+        if entry.flag_bits & 1:
+            raise _refuse("an archive without password", "an encrypted one", source)
+        if entry.external_attr >> 16 & 0o170000 == _SYMLINK:
+            raise _refuse("an archive of plain files", "a link in it", source)
+        parts = entry.filename.replace("\\", "/").split("/")
+        if ".." in parts or parts[0] == "" or ":" in parts[0]:
+            raise _refuse("names within the archive", "one that leads out of it", source)
+
+
+def is_archive(path: Path) -> bool:
+    """Whether a file begins as zip archives do."""
+    return _head(path, 4) == b"PK\x03\x04"
+
+
+def looks_like_dicom(path: Path) -> bool:
+    """Whether a path is for this room: a folder, an archive, or a DICOM file."""
+    return path.is_dir() or is_archive(path) or begins_as_dicom(_head(path, 136))
+
+
+def begins_as_dicom(head: bytes) -> bool:
+    """Whether the first 136 bytes are DICOM's, with its preamble or, as of old, without."""
+    if head[128:132] == b"DICM":
+        return True
+    # Without: group 0008 (or 0002) comes first, an element of it that opens a data set, and a
+    # short value or two capital letters that name its kind.
+    group, element = head[:2], int.from_bytes(head[2:4], "little")
+    if group not in (b"\x08\x00", b"\x02\x00") or element > 0x0020 or len(head) < 136:
+        return False
+    named = head[4:6].isalpha() and head[4:6].isupper()
+    return named or int.from_bytes(head[4:8], "little") < 256
+
+
+def _head(path: Path, size: int) -> bytes:
+    try:
+        if not path.is_file():  # a FIFO would block
+            return b""
+        with path.open("rb") as file:
+            return file.read(size)
+    except OSError:
+        return b""
+
+
+def _check_count(count: int, source: Path) -> None:
+    if count > _MOST_FILES:
+        raise ResourceError(
+            f"at most {_MOST_FILES} files",
+            found="more",
+            remedy="name the folder of one study",
+            where=source,
+        )
+
+
+def _refuse(expected: str, found: str, where: Path) -> InputError:
+    return InputError(expected, found=found, remedy="unpack it and name the folder", where=where)

@@ -1,0 +1,132 @@
+"""Series: slices that belong together, and which series one would segment."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+
+from viscera.dicom.slices import Slice
+
+_NO_IMAGE = ("LOCALIZER", "SCOUT", "TOPOGRAM")
+_NOT_MEASURED = ("DERIVED", "SECONDARY", "MIP", "MPR", "PROJECTION IMAGE", "REFORMATTED")
+
+
+@dataclass(frozen=True, eq=False)
+class Series:
+    """The slices of one series, as they were found.
+
+    Attributes:
+        uid: Series Instance UID; empty where an anonymiser took it away.
+        slices: its images, scouts left out.
+        scouts: how many scouts were left out.
+    """
+
+    uid: str
+    slices: tuple[Slice, ...]
+    scouts: int = 0
+
+    @property
+    def number(self) -> int:
+        """Series number."""
+        return self.slices[0].series_number
+
+    @property
+    def study(self) -> tuple[str, str]:
+        """What tells patients and studies apart; never shown."""
+        return self.slices[0].patient, self.slices[0].study
+
+    @cached_property
+    def plane(self) -> str:
+        """How most of its slices lie: axial, coronal, sagittal, or unknown."""
+        cosines = next((s.cosines for s in self.slices if s.cosines is not None), None)
+        if cosines is None:
+            return "unknown"
+        normal = np.abs(np.cross(cosines[0], cosines[1]))
+        return ("sagittal", "coronal", "axial")[int(normal.argmax())]
+
+    @cached_property
+    def original(self) -> bool:
+        """Measured by the scanner, not computed from another series."""
+        return not any(kind in _NOT_MEASURED for kind in self.slices[0].image_type)
+
+    @cached_property
+    def thickness_mm(self) -> float:
+        """Nominal thickness of a slice; 0 where unknown."""
+        return self.slices[0].thickness_mm
+
+    @property
+    def rank(self) -> tuple[bool, bool, int, float]:
+        """Greater is likelier what one wants segmented."""
+        thin = -self.thickness_mm if self.thickness_mm else -99.0
+        return self.plane == "axial", self.original, len(self.slices), thin
+
+    def described(self) -> dict[str, Any]:
+        """What may be shown of it: nothing of the patient."""
+        rows, columns = self.slices[0].shape
+        return {
+            "series": self.uid,
+            "number": self.number,
+            "slices": len(self.slices),
+            "size": f"{columns} x {rows}",
+            "plane": self.plane,
+            "thickness_mm": round(self.thickness_mm, 3),
+            "original": self.original,
+            "scouts": self.scouts,
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What lies in a folder, an archive or a file.
+
+    Attributes:
+        series: CT series, the likeliest first.
+        others: files that are no CT image, or no DICOM at all.
+        damaged: files that are DICOM and cannot be read, with the reason.
+    """
+
+    series: tuple[Series, ...]
+    others: int = 0
+    damaged: tuple[Exception, ...] = field(default=())
+
+    @property
+    def studies(self) -> int:
+        """How many patients' studies there are."""
+        return len({one.study for one in self.series})
+
+    @property
+    def ambiguous(self) -> bool:
+        """Whether the first two are alike in all that one could choose by."""
+        return len(self.series) > 1 and self.series[0].rank == self.series[1].rank
+
+
+def group(slices: Sequence[Slice]) -> tuple[Series, ...]:
+    """Slices by their series, the likeliest to be segmented first.
+
+    Scouts, which some scanners put into the series they plan, are left out.
+    """
+    by_uid: dict[tuple[str, str], list[Slice]] = {}
+    for one in slices:
+        by_uid.setdefault((one.study, one.series), []).append(one)
+    found = []
+    for (_, uid), own in by_uid.items():
+        kept = tuple(s for s in own if not any(kind in _NO_IMAGE for kind in s.image_type))
+        if kept:
+            found.append(Series(uid, kept, len(own) - len(kept)))
+    return tuple(sorted(found, key=lambda s: (s.rank, -s.number, s.uid), reverse=True))
+
+
+def reason(found: Found) -> str:
+    """Why the first series comes first, in a few words."""
+    if len(found.series) == 1:
+        return "the only CT series"
+    first, second = found.series[0].rank, found.series[1].rank
+    words = ("axial", "original, not derived", "the most slices", "the thinnest slices")
+    for word, own, other in zip(words, first, second, strict=True):
+        if own != other:
+            return word
+    return "the first of several alike"

@@ -1,0 +1,440 @@
+"""DICOM in: HU and geometry as independent readers have them, and what bad series get."""
+
+import json
+import shutil
+import subprocess
+import sys
+import zipfile
+
+import numpy as np
+import pytest
+
+from tests.conftest import SHARED
+from tests.dicom_series import (
+    AXIAL,
+    CORONAL,
+    FEET_FIRST,
+    NEGATED,
+    OBLIQUE,
+    SAGITTAL,
+    write_series,
+)  # fmt: skip
+from viscera.dicom.files import begins_as_dicom
+from viscera.errors import InputError, NothingToSegmentError, ResourceError
+from viscera.io import open_volume, read_volume
+
+pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+
+SERIES = SHARED / "data" / "dicom"
+needs_series = pytest.mark.skipif(
+    not SERIES.is_dir(), reason="needs the series in ../shared, which are not in the repository"
+)
+
+
+def stored(shape=(9, 12, 16), kind=np.int16):
+    return np.random.default_rng(0).integers(-900, 900, shape).astype(kind)
+
+
+def codes(volume):
+    return [finding.code for finding in volume.findings]
+
+
+def by_itk(paths):
+    """[i, j, k] and matrix to RAS, of files in this order."""
+    import SimpleITK
+
+    reader = SimpleITK.ImageSeriesReader()
+    reader.SetFileNames([str(path) for path in paths])
+    image = reader.Execute()
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    return SimpleITK.GetArrayFromImage(image).T, np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix
+
+
+def itk_order(folder):
+    import SimpleITK
+
+    return SimpleITK.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder))
+
+
+STACKS = {
+    "axial": (AXIAL, (0, 0, 3.0)),
+    "axial down": (AXIAL, (0, 0, -3.0)),
+    "coronal": (CORONAL, (0, 3.0, 0)),
+    "sagittal": (SAGITTAL, (-3.0, 0, 0)),
+    "negated": (NEGATED, (0, 0, 3.0)),
+    "feet first": (FEET_FIRST, (0, 0, 3.0)),
+    "oblique": (OBLIQUE, (0, 0, 3.0)),
+}
+
+
+@pytest.mark.parametrize("name", list(STACKS))
+def test_a_stack_is_what_simpleitk_reads(tmp_path, name):
+    cosines, step = STACKS[name]
+    write_series(tmp_path, stored(), cosines=cosines, step_mm=step)
+    volume = read_volume(tmp_path)
+    hu, matrix = by_itk(itk_order(tmp_path))
+    np.testing.assert_allclose(volume.affine.matrix, matrix, atol=1e-3)
+    np.testing.assert_array_equal(volume.data, hu)
+    assert codes(volume) == []
+
+
+def test_every_voxel_lies_where_its_file_says(tmp_path):
+    """By PS3.3 C.7.6.2's formula, for a stack whose gantry was tilted."""
+    values = stored()
+    step = (0.0, 0.8, 3.0)
+    write_series(tmp_path, values, step_mm=step)
+    volume = read_volume(tmp_path)
+    assert volume.affine.shear_deg > 10
+    for k, row, column in ((0, 0, 0), (4, 7, 3), (8, 11, 15)):
+        lps = np.array([-40.0 + 2.0 * column, -30.0 + 1.5 * row, 100.0]) + np.multiply(step, k)
+        index = np.linalg.solve(volume.affine.matrix, [-lps[0], -lps[1], lps[2], 1])[:3]
+        np.testing.assert_allclose(index, np.rint(index), atol=1e-6)
+        assert volume.data[tuple(np.rint(index).astype(int))] == values[k, row, column]
+
+
+@needs_series
+def test_the_real_series_are_what_others_read(tmp_path):
+    folder = SERIES / "totalsegmentator_jpeg2000_20slices"
+    volume = read_volume(folder)
+    hu, matrix = by_itk(sorted(folder.iterdir(), key=lambda p: -int(p.stem.split(".")[-1])))
+    if not np.allclose(matrix[:3, 3], volume.affine.matrix[:3, 3], atol=1e-3):
+        hu, matrix = by_itk(sorted(folder.iterdir()))
+    np.testing.assert_allclose(volume.affine.matrix, matrix, atol=1e-3)
+    np.testing.assert_array_equal(volume.data, hu)
+
+    uneven = read_volume(SERIES / "tcga_bc_a10x_2_missing")
+    assert codes(uneven) == ["dicom-uneven"]
+    paths = sorted((SERIES / "tcga_bc_a10x_2_missing").iterdir())
+    for path in (paths[0], paths[20], paths[33]):
+        data = pydicom.dcmread(path)
+        x, y, z = data.ImagePositionPatient
+        index = np.linalg.solve(uneven.affine.matrix, [-x, -y, z, 1])[:3]
+        if abs(index[2] - round(index[2])) < 0.01:
+            plane = data.pixel_array.astype(int) * int(data.RescaleSlope) - 1024
+            np.testing.assert_array_equal(uneven.data[..., round(index[2])], plane.T)
+
+
+@needs_series
+@pytest.mark.skipif(shutil.which("dcm2niix") is None, reason="needs dcm2niix")
+def test_the_real_series_is_what_dcm2niix_makes(tmp_path):
+    import nibabel as nib
+
+    folder = SERIES / "totalsegmentator_jpeg2000_20slices"
+    done = subprocess.run(
+        ["dcm2niix", "-f", "out", "-o", str(tmp_path), str(folder)],
+        capture_output=True,
+        check=False,
+    )
+    (path,) = tmp_path.glob("*.nii")
+    assert done.returncode == 0
+    theirs, ours = nib.as_closest_canonical(nib.load(path)), read_volume(folder)
+    mine = nib.as_closest_canonical(nib.Nifti1Image(ours.data, ours.affine.matrix))
+    np.testing.assert_allclose(mine.affine, theirs.affine, atol=1e-3)
+    np.testing.assert_array_equal(np.asarray(mine.dataobj), np.asarray(theirs.dataobj))
+
+
+# Pixels
+
+
+def compressed(uid):
+    def edit(data, _k):
+        data.compress(uid)
+
+    return edit
+
+
+def implicit(data, _k):
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+
+
+def deflated(data, _k):
+    data.file_meta.TransferSyntaxUID = pydicom.uid.DeflatedExplicitVRLittleEndian
+
+
+SYNTAXES = {
+    "implicit": implicit,
+    "deflated": deflated,
+    "rle": compressed(pydicom.uid.RLELossless),
+}
+
+
+@pytest.mark.parametrize("name", list(SYNTAXES))
+def test_every_syntax_gives_the_same_values(tmp_path, name):
+    values = stored()
+    write_series(tmp_path, values, edit=SYNTAXES[name])
+    np.testing.assert_array_equal(read_volume(tmp_path).data, values.transpose(2, 1, 0))
+
+
+def test_numbers_are_rescaled_slice_by_slice_and_padding_is_air(tmp_path):
+    values = stored(kind=np.uint16) % 800
+    values[:, 0, 0] = 63000
+
+    def edit(data, k):
+        data.RescaleIntercept = -1000 - k
+        data.PixelPaddingValue = 63000
+
+    write_series(tmp_path, values, edit=edit)
+    volume = read_volume(tmp_path)
+    expected = values.astype(int) - 1000 - np.arange(len(values))[:, None, None]
+    expected[:, 0, 0] = -1024
+    np.testing.assert_array_equal(volume.data, expected.transpose(2, 1, 0))
+
+
+def test_bits_above_the_stored_ones_are_an_overlay(tmp_path):
+    values = stored(kind=np.uint16) % 4096
+
+    def edit(data, _k):
+        data.BitsStored, data.HighBit = 12, 11
+        data.PixelData = (values[_k] | 0x8000).tobytes()
+
+    write_series(tmp_path, values, edit=edit)
+    np.testing.assert_array_equal(read_volume(tmp_path).data, values.transpose(2, 1, 0))
+
+
+def test_monochrome1_is_inverted(tmp_path):
+    values = stored(kind=np.uint16) % 4096
+
+    def edit(data, _k):
+        data.BitsStored, data.HighBit, data.PhotometricInterpretation = 12, 11, "MONOCHROME1"
+        data.RescaleIntercept = -1024
+
+    write_series(tmp_path, values, edit=edit)
+    volume = read_volume(tmp_path)
+    expected = 4095 - values.transpose(2, 1, 0).astype(int) - 1024
+    np.testing.assert_array_equal(volume.data, expected)
+    assert "dicom-inverted" in codes(volume)
+
+
+# Which series, and what is wrong with it
+
+
+def test_the_axial_original_with_most_slices_is_taken(tmp_path):
+    write_series(tmp_path / "a", stored((5, 12, 16)), uid="1.2.3.1")
+    write_series(tmp_path / "b", stored((9, 12, 16)), uid="1.2.3.2")
+    write_series(tmp_path / "c", stored((20, 12, 16)), uid="1.2.3.3", cosines=CORONAL,
+                 step_mm=(0, 3.0, 0))  # fmt: skip
+
+    def derived(data, _k):
+        data.ImageType = ["DERIVED", "SECONDARY", "MIP"]
+
+    write_series(tmp_path / "d", stored((30, 12, 16)), uid="1.2.3.4", edit=derived)
+    (tmp_path / "readme.txt").write_text("not DICOM")
+    volume = open_volume(tmp_path)
+    assert volume.shape == (16, 12, 9)
+    assert codes(volume) == ["dicom-series", "dicom-others"]
+    assert open_volume(tmp_path, series="1.2.3.3").shape == (16, 12, 20)
+    with pytest.raises(InputError, match="expected a CT series 9"):
+        open_volume(tmp_path, series="9")
+    done = subprocess.run(
+        [sys.executable, "-m", "viscera", "info", str(tmp_path), "--json"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    listed = json.loads(done.stdout)
+    assert listed["taken"] == "1.2.3.2"
+    assert [one["slices"] for one in listed["series"]] == [9, 5, 30, 20]
+    assert "SECRET" not in done.stdout.upper()
+
+
+def test_alike_series_are_refused_when_strict(tmp_path):
+    write_series(tmp_path / "a", stored(), uid="1.2.3.1")
+    write_series(tmp_path / "b", stored(), uid="1.2.3.2")
+    assert codes(open_volume(tmp_path)) == ["dicom-series"]
+    with pytest.raises(NothingToSegmentError, match="stands out"):
+        open_volume(tmp_path, strict=True)
+
+
+def test_several_patients_are_refused(tmp_path):
+    def other(data, _k):
+        data.PatientID = "2"
+
+    write_series(tmp_path / "a", stored(), uid="1.2.3.1")
+    write_series(tmp_path / "b", stored(), uid="1.2.3.2", edit=other)
+    with pytest.raises(InputError, match="2 studies or patients"):
+        open_volume(tmp_path)
+    assert open_volume(tmp_path, series="1.2.3.2").shape == (16, 12, 9)
+
+
+def test_a_scout_within_the_series_is_left_out(tmp_path):
+    def edit(data, k):
+        if k == 0:
+            data.ImageType = ["ORIGINAL", "PRIMARY", "LOCALIZER"]
+
+    write_series(tmp_path, stored(), edit=edit)
+    volume = open_volume(tmp_path)
+    assert volume.shape == (16, 12, 8)
+    assert codes(volume) == ["dicom-scouts"]
+
+
+def test_a_slice_that_stands_there_twice_is_taken_once(tmp_path):
+    written = write_series(tmp_path, stored())
+    shutil.copy(written[3], tmp_path / "copy")
+    volume = read_volume(tmp_path)
+    assert volume.shape == (16, 12, 9)
+    assert codes(volume) == ["dicom-duplicates"]
+    data = pydicom.dcmread(written[3])
+    data.PixelData = bytes(len(data.PixelData))
+    data.save_as(tmp_path / "copy")
+    with pytest.raises(InputError, match="one picture at each position"):
+        open_volume(tmp_path)
+
+
+def test_up_to_two_missing_slices_are_interpolated(tmp_path):
+    values = stored((12, 12, 16))
+    written = write_series(tmp_path, values, edit=lambda _d, k: k not in (4, 7))
+    assert len(written) == 10
+    volume = read_volume(tmp_path)
+    assert volume.shape == (16, 12, 12)
+    assert codes(volume) == ["dicom-gap"]
+    between = np.rint((values[3].astype(float) + values[5]) / 2)
+    np.testing.assert_array_equal(volume.data[..., 4], between.T)
+    np.testing.assert_array_equal(volume.data[..., 6], values[6].T)
+    write_series(tmp_path / "more", values, edit=lambda _d, k: k not in (4, 7, 8), uid="1.2.3")
+    with pytest.raises(InputError, match="3 of 12 missing"):
+        open_volume(tmp_path / "more")
+
+
+def test_uneven_slices_are_interpolated(tmp_path):
+    along = [0, 3, 6, 9, 13.5, 16.5, 19.5]
+    places = [(-40, -30, 100 + z) for z in along]
+    write_series(tmp_path, stored((7, 12, 16)), positions_mm=places)
+    volume = read_volume(tmp_path)
+    assert codes(volume) == ["dicom-uneven"]
+    assert volume.affine.spacing_mm[2] == pytest.approx(3)
+    assert volume.shape[2] == 8
+
+
+def without(name):
+    def edit(data, k):
+        if k == 2:
+            delattr(data, name)
+
+    return edit
+
+
+@pytest.mark.parametrize("name", ["ImagePositionPatient", "ImageOrientationPatient"])
+def test_slices_without_a_place_are_refused(tmp_path, name):
+    write_series(tmp_path, stored(), edit=without(name))
+    with pytest.raises(InputError, match="cannot place slices"):
+        open_volume(tmp_path)
+
+
+def test_slices_of_several_directions_are_refused(tmp_path):
+    def edit(data, k):
+        if k == 5:
+            data.ImageOrientationPatient = [1, 0, 0, 0, 0, -1]
+
+    write_series(tmp_path, stored(), edit=edit)
+    with pytest.raises(InputError, match="several in one series"):
+        open_volume(tmp_path)
+
+
+def test_the_detectors_spacing_serves_for_want_of_another(tmp_path):
+    def edit(data, _k):
+        del data.PixelSpacing
+        data.ImagerPixelSpacing = [1.5, 2.0]
+
+    write_series(tmp_path / "a", stored(), edit=edit)
+    assert codes(open_volume(tmp_path / "a")) == ["dicom-imager-spacing"]
+    write_series(tmp_path / "b", stored(), edit=without("PixelSpacing"))
+    with pytest.raises(InputError, match="PixelSpacing"):
+        open_volume(tmp_path / "b")
+
+
+def test_a_slice_that_is_cut_off_is_refused_or_filled(tmp_path):
+    values = stored()
+    written = write_series(tmp_path, values)
+    written[4].write_bytes(written[4].read_bytes()[:-100])
+    with pytest.raises(InputError, match="cut off"):
+        read_volume(tmp_path)
+    volume = open_volume(tmp_path, allow_bad_slices=True)
+    findings = []
+    data = np.concatenate(list(volume.slabs(findings)), axis=2)
+    between = np.rint((values[3].astype(float) + values[5]) / 2)
+    np.testing.assert_array_equal(data[..., 4], between.T)
+    assert [finding.code for finding in findings] == ["dicom-bad-slices"]
+
+
+def test_a_file_that_still_changes_is_refused(tmp_path):
+    written = write_series(tmp_path, stored())
+    volume = open_volume(tmp_path)
+    written[4].write_bytes(written[4].read_bytes() + b"\0\0")
+    with pytest.raises(InputError, match="changed while it was read"):
+        _ = volume.data
+
+
+def test_a_program_in_the_preamble_is_noted(tmp_path):
+    written = write_series(tmp_path, stored())
+    written[0].write_bytes(b"MZ" + written[0].read_bytes()[2:])
+    assert codes(open_volume(tmp_path)) == ["dicom-preamble"]
+
+
+# Archives
+
+
+def test_an_archive_is_read_where_it_lies(tmp_path):
+    values = stored()
+    written = write_series(tmp_path / "a", values)
+    with zipfile.ZipFile(tmp_path / "case.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for path in written:
+            archive.write(path, f"study/{path.name}")
+    before = sorted(tmp_path.rglob("*"))
+    volume = read_volume(tmp_path / "case.zip")
+    np.testing.assert_array_equal(volume.data, values.transpose(2, 1, 0))
+    assert volume.name == "case"
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("name", ["../out", "/etc/out", "C:/out"])
+def test_an_archive_that_leads_out_is_refused(tmp_path, name):
+    with zipfile.ZipFile(tmp_path / "case.zip", "w") as archive:
+        archive.writestr(name, b"x")
+    with pytest.raises(InputError, match="leads out"):
+        open_volume(tmp_path / "case.zip")
+
+
+def test_an_archive_that_bursts_is_refused(tmp_path):
+    with zipfile.ZipFile(tmp_path / "case.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a", bytes(400_000_000))
+    with pytest.raises(ResourceError, match="inflates by at most"):
+        open_volume(tmp_path / "case.zip")
+
+
+def test_a_folder_without_ct_has_nothing_to_segment(tmp_path):
+    (tmp_path / "a.txt").write_text("x")
+    with pytest.raises(NothingToSegmentError, match="none among 1 files"):
+        open_volume(tmp_path)
+
+
+def test_what_begins_as_dicom():
+    assert begins_as_dicom(bytes(128) + b"DICM\x02\0\0\0")
+    assert begins_as_dicom(b"\x08\0\x05\0\x0a\0\0\0ISO_IR 100" + bytes(200))
+    assert begins_as_dicom(b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(200))
+    assert not begins_as_dicom(b"PK\x03\x04" + bytes(200))
+    assert not begins_as_dicom(b"")
+
+
+# The whole way
+
+
+def test_a_series_is_segmented_and_nothing_of_the_patient_is_told(tmp_path, nearest, small_phantom):
+    ct = small_phantom[0]
+    values = np.ascontiguousarray(ct.data[::-1, ::-1].transpose(2, 1, 0))
+    matrix = ct.affine.matrix
+    spacing = ct.affine.spacing_mm
+    write_series(tmp_path / "study", values, spacing_mm=(spacing[1], spacing[0]),
+                 step_mm=(0, 0, spacing[2]))  # fmt: skip
+    call = [sys.executable, "-m", "viscera", "segment", str(tmp_path / "study"), "-b", str(nearest)]
+    call += ["-o", str(tmp_path / "out" / "labels.nii.gz"), "--report", "-v", "--json"]
+    done = subprocess.run(call, capture_output=True, text=True, check=True)
+    report = (tmp_path / "out" / "labels_report.json").read_text()
+    for text in (done.stdout, done.stderr, report):
+        assert "secret" not in text.lower()
+        assert "19010203" not in text
+        assert "19910203" not in text
+    volumes = json.loads(report)["volumes_ml"]
+    assert volumes["liver"] > 500
+    again = subprocess.run(call, capture_output=True, text=True, check=False)
+    assert again.returncode == 5
+    assert matrix.shape == (4, 4)
