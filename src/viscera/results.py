@@ -13,10 +13,12 @@ import numpy as np
 from viscera.errors import UsageError, VisceraError
 from viscera.io import read_grid, write_labels, write_masks
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
+from viscera.io.dicom_seg import write_dicom_seg
 from viscera.io.gz import ByteReader
 from viscera.io.nifti import read_nifti_header
 from viscera.io.nifti_header import load_header
 from viscera.io.nifti_write import check_nifti_name
+from viscera.io.seg_nrrd import write_seg_nrrd
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.organs import Organ
 from viscera.report.run import report_of
@@ -24,6 +26,8 @@ from viscera.stages import Stages
 from viscera.volume import Segmentation
 
 _SUFFIXES = (".nii.gz", ".nii")
+# Of the other types of output. The NIfTI is always written: it tells whose the others are.
+_ENDINGS = {"dicom_seg": "_seg.dcm", "seg_nrrd": ".seg.nrrd"}
 
 
 @dataclass(frozen=True)
@@ -37,6 +41,8 @@ class Results:
         preview: PNG.
         report: JSON.
         tables: ITK-SNAP's label file and Slicer's colour table.
+        output_type: what else than the NIfTI: dicom_seg, seg_nrrd.
+        labelmap: DICOM SEG in its newer form.
         overwrite: replace what stands there.
         made_by: what is making them, from what; kept in the label map's header.
     """
@@ -47,6 +53,8 @@ class Results:
     preview: bool = False
     report: bool = False
     tables: bool = False
+    output_type: tuple[str, ...] = ()
+    labelmap: bool = False
     overwrite: bool = False
     made_by: str = "viscera"
 
@@ -63,6 +71,7 @@ class Results:
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
         """Every file that will be written."""
         yield self.labels
+        yield from (self.beside(_ENDINGS[kind]) for kind in self.output_type if kind in _ENDINGS)
         if self.masks:
             yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
         if self.statistics:
@@ -132,6 +141,15 @@ class Results:
         segmentation = replace(segmentation, provenance=provenance)
         with stages.stage("write"):
             write_labels(self.labels, segmentation, overwrite=overwrite)
+            if "seg_nrrd" in self.output_type:
+                write_seg_nrrd(self.beside(_ENDINGS["seg_nrrd"]), segmentation, overwrite=overwrite)
+            if "dicom_seg" in self.output_type:
+                write_dicom_seg(
+                    self.beside(_ENDINGS["dicom_seg"]),
+                    segmentation,
+                    labelmap=self.labelmap,
+                    overwrite=overwrite,
+                )
             if self.masks:
                 write_masks(self.beside("_masks"), segmentation, overwrite=overwrite)
         if self.statistics:

@@ -31,6 +31,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("-i", "--input", "more", type=_PATH, multiple=True, help="Same as an argument.")
 @click.option("-o", "--output", type=_PATH, help="Label file; a folder for several scans.")
 @BUNDLE
+@click.option(
+    "-ot",
+    "--output-type",
+    type=click.Choice(["nifti", "dicom_seg", "seg_nrrd"]),
+    multiple=True,
+    help="Also write these beside the NIfTI; may be repeated.",
+)
+@click.option("--labelmap", is_flag=True, help="DICOM SEG in its newer form, a number a pixel.")
 @subset("Keep")
 @click.option("--masks", is_flag=True, help="Also write a file per organ.")
 @click.option("-s", "--statistics", is_flag=True, help="Also write volumes and HU, JSON and CSV.")
@@ -88,7 +96,8 @@ def command(
         precision=options["precision"],
         overlap=options["overlap"],
     )
-    kinds = ("masks", "statistics", "preview", "report", "tables", "overwrite")
+    named = ("masks", "statistics", "preview", "report", "tables", "overwrite")
+    kinds = (*named, "output_type", "labelmap")
     missing = [organ.name for organ in wanted if organ not in predictor.bundle.organs]
     if missing:
         found = f"{missing[0]!r}, which {predictor.bundle.name} does not find"
@@ -116,6 +125,7 @@ def _segment(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """One case from file to files."""
+    from viscera.dicom.segmentation import check_source
     from viscera.io import open_volume
     from viscera.stages import Stages
 
@@ -132,6 +142,8 @@ def _segment(
                 allow_bad_slices=options["allow_bad_slices"],
                 limit_mb=predictor.memory_limit_mb,
             ).shifted(options["hu_offset"])
+        if "dicom_seg" in options["output_type"]:
+            check_source(volume)
         segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
         if wanted:
             segmentation = segmentation.only(wanted)

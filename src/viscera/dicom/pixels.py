@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.dicom.files import Item
-from viscera.dicom.slices import DEFLATED, Slice, inflated
+from viscera.dicom.header import DEFLATED, inflated
+from viscera.dicom.slices import Slice
 from viscera.errors import InputError
 from viscera.hu import AIR_HU
 
