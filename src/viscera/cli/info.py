@@ -22,7 +22,7 @@ from viscera.organs import ORGANS
 @click.argument("subject", required=False)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON to stdout.")
 def command(subject: str | None, as_json: bool) -> None:
-    """Show what a bundle or an architecture is, or which CT series lie in a folder.
+    """Show a bundle, an architecture, or the CT series in a folder.
 
     SUBJECT is a bundle's folder, the name of a packaged one, or an architecture that
     `viscera train` knows; without it, all names are listed. Reading a bundle checks its settings

@@ -21,7 +21,7 @@ COMMANDS = {
     "train": "Train a network from folders of scans and labels.",
     "pseudo-label": "Label scans with a bundle, and say which organs to believe.",
     "export": "Turn a training into a bundle that gives the same labels.",
-    "info": "Show what a bundle or an architecture is, or which CT series lie in a folder.",
+    "info": "Show a bundle, an architecture, or the CT series in a folder.",
     "sample": "Fetch a real CT to try viscera with; its path is printed.",
     "phantom": "Generate a CT-like phantom, to try viscera without a patient.",
 }

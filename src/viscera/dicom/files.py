@@ -112,7 +112,11 @@ def is_archive(path: Path) -> bool:
 
 def looks_like_dicom(path: Path) -> bool:
     """Whether a path is for this room: a folder, an archive, or a DICOM file."""
-    return path.is_dir() or is_archive(path) or begins_as_dicom(_head(path, 136))
+    try:
+        folder = path.is_dir()
+    except OSError:  # a name that no file system holds
+        return False
+    return folder or is_archive(path) or begins_as_dicom(_head(path, 136))
 
 
 def begins_as_dicom(head: bytes) -> bool:
