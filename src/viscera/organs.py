@@ -15,6 +15,10 @@ from viscera.errors import UsageError
 
 Side = Literal["right", "left"]
 
+# SNOMED CT: code and meaning of what all organs are, and of the sides (PS3.16 CID 7150, 244).
+CATEGORY = ("123037004", "Anatomical Structure")
+SIDES: dict[Side, tuple[str, str]] = {"right": ("24028007", "Right"), "left": ("7771000", "Left")}
+
 
 @dataclass(frozen=True, slots=True)
 class Organ:
@@ -37,6 +41,13 @@ class Organ:
     tolerance_mm: float
     snomed: str
     side: Side | None = None
+
+    @property
+    def structure(self) -> str:
+        """What its SNOMED CT code means, which knows no side."""
+        if self.side is None:
+            return self.title
+        return self.title.removeprefix(self.side.capitalize()).strip().capitalize()
 
 
 ORGANS: tuple[Organ, ...] = (

@@ -8,10 +8,8 @@ from typing import Any
 import numpy as np
 
 from viscera.io.atomic import atomic_write
-from viscera.organs import Organ
+from viscera.organs import CATEGORY, SIDES, Organ
 from viscera.volume import Segmentation
-
-_SIDES = {None: "^^", "right": "SCT^24028007^Right", "left": "SCT^7771000^Left"}
 
 
 def write_seg_nrrd(path: Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:
@@ -46,12 +44,11 @@ def write_seg_nrrd(path: Path, segmentation: Segmentation, *, overwrite: bool = 
 
 def _segment(organ: Organ, extent: str) -> dict[str, str]:
     """What Slicer keeps of one segment."""
-    kind = f"SCT^{organ.snomed}^{organ.title.split()[-1].capitalize()}"
-    if organ.side is None:
-        kind = f"SCT^{organ.snomed}^{organ.title}"
+    kind = f"SCT^{organ.snomed}^{organ.structure}"
+    side = "^^" if organ.side is None else "SCT^{}^{}".format(*SIDES[organ.side])
     terms = (
         "Segmentation category and type - 3D Slicer General Anatomy list"
-        f"~SCT^123037004^Anatomical Structure~{kind}~{_SIDES[organ.side]}"
+        f"~SCT^{'^'.join(CATEGORY)}~{kind}~{side}"
         "~Anatomic codes - DICOM master list~^^~^^"
     )
     return {
