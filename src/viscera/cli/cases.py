@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.dicom.files import begins_as_dicom
+from viscera.dicom.files import HEAD_BYTES, begins_as_dicom
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.io.read import SUFFIXES, case_name, stands
 
@@ -121,7 +121,7 @@ def _has_dicom(folder: Path) -> bool:
     for path in folder.rglob("*"):
         if path.is_file() and not path.is_symlink():
             with suppress(OSError), path.open("rb") as file:
-                if begins_as_dicom(file.read(136)):
+                if begins_as_dicom(file.read(HEAD_BYTES)):
                     return True
     return False
 

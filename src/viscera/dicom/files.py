@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import os
 import zipfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import BinaryIO
 
@@ -13,7 +13,10 @@ from viscera.errors import InputError, ResourceError
 
 _MOST_FILES = 50_000
 _MOST_MB, _MOST_RATIO = 8_000, 200  # of an archive: what it may inflate to, in all and by how much
+_MOST_MEMBER_MB = 1_000  # of a file in it, which is inflated in memory
 _SYMLINK = 0o120000
+_ZIP = b"PK\x03\x04"
+HEAD_BYTES = 136  # that tell DICOM from other files
 
 
 @dataclass(frozen=True)
@@ -24,25 +27,32 @@ class Item:
         path: the file, or the archive that holds it.
         member: its name in the archive; it is read from there and never unpacked to disk.
         stamp: size and time of change, by which one sees that it is still being written.
+        archive: the archive, opened.
     """
 
     path: Path
     member: str = ""
     stamp: tuple[int, int] = (0, 0)
+    archive: zipfile.ZipFile | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
         return f"{self.path}: {self.member}" if self.member else str(self.path)
 
+    def head(self) -> bytes:
+        """The first bytes, which tell what it is; raises OSError or BadZipFile."""
+        opened = self.archive.open(self.member) if self.archive else self.path.open("rb")
+        with opened as file:
+            return file.read(HEAD_BYTES)
+
     def open(self) -> BinaryIO:
         """The content, to be read; raises OSError or BadZipFile."""
-        if not self.member:
+        if self.archive is None:
             return self.path.open("rb")
-        with zipfile.ZipFile(self.path) as archive:
-            return io.BytesIO(archive.read(self.member))
+        return io.BytesIO(self.archive.read(self.member))
 
     def changed(self) -> bool:
         """Whether the file is another than when it was found."""
-        return not self.member and stamp_of(self.path) != self.stamp
+        return self.archive is None and stamp_of(self.path) != self.stamp
 
 
 def stamp_of(path: Path) -> tuple[int, int]:
@@ -74,13 +84,14 @@ def items_of(source: Path) -> list[Item]:
     if not is_archive(source):
         return [Item(source, stamp=stamp_of(source))]
     try:
-        with zipfile.ZipFile(source) as archive:
-            members = [entry for entry in archive.infolist() if not entry.is_dir()]
+        archive = zipfile.ZipFile(source)  # closed with the last of its items
     except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
         raise _refuse("a zip archive", f"damage ({error})", source) from error
+    members = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_count(len(members), source)
     _check_members(members, source)
-    return [Item(source, entry.filename) for entry in sorted(members, key=lambda e: e.filename)]
+    members.sort(key=lambda entry: entry.filename)
+    return [Item(source, m.filename, (m.file_size, m.CRC), archive) for m in members]
 
 
 def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
@@ -96,6 +107,13 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
             where=source,
         )
     for entry in members:
+        if entry.file_size > _MOST_MEMBER_MB * 1e6:
+            raise ResourceError(
+                f"files of at most {_MOST_MEMBER_MB} MB in an archive",
+                found=f"one of {entry.file_size / 1e6:.0f} MB",
+                remedy="unpack it and name the folder",
+                where=source,
+            )
         if entry.flag_bits & 1:
             raise _refuse("an archive without password", "an encrypted one", source)
         if entry.external_attr >> 16 & 0o170000 == _SYMLINK:
@@ -107,7 +125,17 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
 
 def is_archive(path: Path) -> bool:
     """Whether a file begins as zip archives do."""
-    return _head(path, 4) == b"PK\x03\x04"
+    return _head(path, 4) == _ZIP
+
+
+def check_no_archive(item: Item, head: bytes) -> None:
+    """Refuse archives within an archive, given a file's first bytes: they can nest without end.
+
+    Raises:
+        InputError: it is one.
+    """
+    if item.archive is not None and head.startswith(_ZIP):
+        raise _refuse("an archive of plain files", "an archive in it", item)
 
 
 def looks_like_dicom(path: Path) -> bool:
@@ -116,7 +144,7 @@ def looks_like_dicom(path: Path) -> bool:
         folder = path.is_dir()
     except OSError:  # a name that no file system holds
         return False
-    return folder or is_archive(path) or begins_as_dicom(_head(path, 136))
+    return folder or is_archive(path) or begins_as_dicom(_head(path, HEAD_BYTES))
 
 
 def begins_as_dicom(head: bytes) -> bool:
@@ -126,7 +154,7 @@ def begins_as_dicom(head: bytes) -> bool:
     # Without: group 0008 (or 0002) comes first, an element of it that opens a data set, and a
     # short value or two capital letters that name its kind.
     group, element = head[:2], int.from_bytes(head[2:4], "little")
-    if group not in (b"\x08\x00", b"\x02\x00") or element > 0x0020 or len(head) < 136:
+    if group not in (b"\x08\x00", b"\x02\x00") or element > 0x0020 or len(head) < HEAD_BYTES:
         return False
     named = head[4:6].isalpha() and head[4:6].isupper()
     return named or int.from_bytes(head[4:8], "little") < 256
@@ -152,5 +180,5 @@ def _check_count(count: int, source: Path) -> None:
         )
 
 
-def _refuse(expected: str, found: str, where: Path) -> InputError:
+def _refuse(expected: str, found: str, where: object) -> InputError:
     return InputError(expected, found=found, remedy="unpack it and name the folder", where=where)

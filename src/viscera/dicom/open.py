@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from viscera.dicom.files import Item, begins_as_dicom, items_of
+from viscera.dicom.files import items_of
 from viscera.dicom.pixels import check_decoder
 from viscera.dicom.series import Found, Series, group, reason
 from viscera.dicom.slices import Slice, read_slices
@@ -28,15 +28,12 @@ def find_series(source: str | Path) -> Found:
     damaged: list[Exception] = []
     others = 0
     for item in items_of(source):
-        if not _is_dicom(item):
-            others += 1
-            continue
         try:
             own = read_slices(item)
         except VisceraError as error:
             damaged.append(error)
             continue
-        slices += own
+        slices += own or []
         others += not own
     return Found(group(slices), others, tuple(damaged))
 
@@ -98,16 +95,6 @@ def need_pydicom(where: object) -> None:
         ) from error
 
 
-def _is_dicom(item: Item) -> bool:
-    try:
-        with item.open() as file:
-            return begins_as_dicom(file.read(136))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise InputError(
-            "a readable file", found=str(error), remedy="copy it again", where=item
-        ) from error
-
-
 def _chosen(
     found: Found, uid: str | None, source: Path, *, strict: bool
 ) -> tuple[Series, list[Finding]]:
@@ -161,6 +148,9 @@ def _of_slices(series: Series) -> list[Finding]:
     if any(one.imager_spacing for one in series.slices):
         message = "pixel spacing is that of the detector, for want of the patient's"
         found.append(Finding("warning", "dicom-imager-spacing", message, "check the volumes"))
+    if not all(one.rescaled for one in series.slices):
+        message = "RescaleIntercept is missing: stored values were taken for HU"
+        found.append(Finding("warning", "dicom-not-rescaled", message, "check the preview"))
     if any(one.inverted for one in series.slices):
         found.append(Finding("fixed", "dicom-inverted", "MONOCHROME1 pixels were inverted"))
     if any(one.odd_preamble for one in series.slices):

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import warnings
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viscera.dicom.files import Item
-from viscera.dicom.header import DEFLATED, inflated
+from viscera.dicom.header import BIG_ENDIAN, DEFLATED, find_syntax, inflated
 from viscera.dicom.slices import Slice
-from viscera.errors import InputError
+from viscera.errors import InputError, ResourceError
 from viscera.hu import AIR_HU
 
 # No tissue and no air: scanners write -2000 or -3024 where they measured nothing.
 _NOTHING_HU = -1500
+# Compressions that keep each pixel's bits as they were stored, besides none: RLE, big endian.
+_AS_STORED = ("1.2.840.10008.1.2.5", BIG_ENDIAN)
 
 
 def check_decoder(one: Slice) -> None:
@@ -28,7 +30,7 @@ def check_decoder(one: Slice) -> None:
     from pydicom.pixels import get_decoder
     from pydicom.uid import UID
 
-    if one.raw_at is not None or one.syntax == DEFLATED:
+    if one.raw_at is not None:
         return
     name = UID(one.syntax).name
     try:
@@ -44,28 +46,94 @@ def check_decoder(one: Slice) -> None:
         )
 
 
-def read_stored(one: Slice) -> NDArray[Any]:
-    """Stored values [row, column] of a slice.
+class PixelReader:
+    """Reads slices one after another; the file of a multi-frame image is opened once."""
 
-    Raises:
-        InputError: damaged, cut off, or changed since it was found.
-    """
-    if one.item.changed():
-        raise InputError(
-            "a series that is complete",
-            found="a file that changed while it was read",
-            remedy="wait until all of it has arrived",
-            where=one.item,
-        )
-    try:
-        values = _raw(one) if one.raw_at is not None else _decoded(one)
-    except InputError:
-        raise
-    except Exception as error:  # decoders raise many kinds
-        raise _damaged(one.item, type(error).__name__) from error
-    if values.shape != one.shape:
-        raise _damaged(one.item, f"{values.shape} pixels")
-    return values
+    def __init__(self) -> None:
+        self._item: Item | None = None
+        self._opened: Any = None
+
+    def stored(self, one: Slice) -> NDArray[Any]:
+        """Stored values [row, column] of a slice.
+
+        Raises:
+            InputError: damaged, cut off, or changed since it was found.
+        """
+        if one.item.changed():
+            raise InputError(
+                "a series that is complete",
+                found="a file that changed while it was read",
+                remedy="wait until all of it has arrived",
+                where=one.item,
+            )
+        try:
+            values = self._raw(one) if one.raw_at is not None else self._decoded(one)
+        except (InputError, ResourceError):
+            raise
+        except Exception as error:  # decoders raise many kinds
+            raise _damaged(one.item, type(error).__name__) from error
+        if values.shape != one.shape:
+            raise _damaged(one.item, f"{values.shape} pixels")
+        return values
+
+    def __enter__(self) -> PixelReader:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._close()
+
+    def _close(self) -> None:
+        if isinstance(self._opened, io.IOBase):
+            self._opened.close()
+        self._item = self._opened = None
+
+    def _raw(self, one: Slice) -> NDArray[Any]:
+        if self._item is not one.item:
+            self._close()
+            self._item, self._opened = one.item, _uncompressed(one)
+        kind = np.dtype(f"<{'i' if one.signed else 'u'}{one.bits[0] // 8}")
+        size = one.shape[0] * one.shape[1] * kind.itemsize
+        self._opened.seek(one.raw_at)
+        content = self._opened.read(size)
+        if len(content) < size:
+            raise InputError(
+                f"{size} bytes of pixels",
+                found=f"{len(content)}",
+                remedy="the file is cut off: copy or export it again",
+                where=one.item,
+            )
+        return _without_overlay(np.frombuffer(content, kind).reshape(one.shape), one)
+
+    def _decoded(self, one: Slice) -> NDArray[Any]:
+        from pydicom import dcmread
+        from pydicom.pixels import pixel_array
+
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what a decoder mends
+            if self._item is not one.item:
+                self._close()
+                with one.item.open() as file:
+                    self._item, self._opened = one.item, dcmread(file, force=True)
+            values = np.asarray(pixel_array(self._opened, index=one.frame, raw=True))
+        return _without_overlay(values, one) if one.syntax in _AS_STORED else values
+
+
+def _uncompressed(one: Slice) -> BinaryIO:
+    """The file in which `raw_at` counts."""
+    file = one.item.open()
+    if one.syntax != DEFLATED:
+        return file
+    with file:
+        find_syntax(file)
+        return inflated(file, where=one.item)
+
+
+def _without_overlay(values: NDArray[Any], one: Slice) -> NDArray[Any]:
+    """Without the bits around the stored ones, where overlays of old lie (PS3.5 8.1.1)."""
+    allocated, stored, high = one.bits
+    if stored == allocated:
+        return values
+    return np.asarray((values << (allocated - 1 - high)) >> (allocated - stored), values.dtype)
 
 
 def to_plane(one: Slice, stored: NDArray[Any]) -> tuple[NDArray[Any], int]:
@@ -73,76 +141,41 @@ def to_plane(one: Slice, stored: NDArray[Any]) -> tuple[NDArray[Any], int]:
 
     int16 where slope and intercept are whole and the values fit, else float32.
     """
-    nothing = np.zeros(0, dtype=bool)
-    if one.padding is not None:
-        nothing = (stored >= one.padding[0]) & (stored <= one.padding[1])
     values = stored
     if one.inverted:
         low, high = _range(one)
         values = low + high - stored.astype(np.int32)
     if is_whole(one):
-        hu = values.astype(np.int32) * int(one.slope) + int(one.inter)
-        low_hu, high_hu = int(hu.min()), int(hu.max())
-        if low_hu < -32768 or high_hu > 32767:
-            hu = np.clip(hu, -32768, 32767)
-        hu = hu.astype(np.int16)
+        hu = _whole(values, int(one.slope), int(one.inter))
     else:
         hu = (values * one.slope + one.inter).astype(np.float32)
     empty = hu <= _NOTHING_HU
-    if nothing.size:
-        empty |= nothing
+    if one.padding is not None:
+        empty |= (stored >= one.padding[0]) & (stored <= one.padding[1])
     count = int(np.count_nonzero(empty))
     if count:
         hu[empty] = AIR_HU
     return hu, count
 
 
+def _whole(values: NDArray[Any], slope: int, inter: int) -> NDArray[np.int16]:
+    """HU as int16; what does not fit is clipped, and calculated in 32 bits only where it must."""
+    ends = sorted((int(values.min()) * slope + inter, int(values.max()) * slope + inter))
+    limits = np.iinfo(np.int16)
+    if ends[0] < limits.min or ends[1] > limits.max:
+        wide = values.astype(np.int64) * slope + inter
+        return np.clip(wide, limits.min, limits.max).astype(np.int16)
+    # Sums and products modulo 2^16 are right when their result fits.
+    hu = values.astype(np.int16)
+    if slope != 1:
+        hu *= np.int64(slope).astype(np.int16)
+    hu += np.int64(inter).astype(np.int16)
+    return hu
+
+
 def is_whole(one: Slice) -> bool:
     """Whether HU of this slice are whole numbers."""
     return float(one.slope).is_integer() and float(one.inter).is_integer()
-
-
-def _raw(one: Slice) -> NDArray[Any]:
-    allocated, stored_bits = one.bits
-    kind = np.dtype(f"<{'i' if one.signed else 'u'}{allocated // 8}")
-    count = one.shape[0] * one.shape[1]
-    with one.item.open() as file:
-        file.seek(one.raw_at or 0)
-        content = file.read(count * kind.itemsize)
-    if len(content) < count * kind.itemsize:
-        raise InputError(
-            f"{count * kind.itemsize} bytes of pixels",
-            found=f"{len(content)}",
-            remedy="the file is cut off: copy or export it again",
-            where=one.item,
-        )
-    return _masked(np.frombuffer(content, kind).reshape(one.shape), allocated - stored_bits)
-
-
-def _masked(values: NDArray[Any], unused: int) -> NDArray[Any]:
-    """Without the bits above the stored ones, where overlays of old lie (PS3.5 8.1.1)."""
-    if not unused:
-        return values
-    return np.asarray((values << unused) >> unused, dtype=values.dtype)
-
-
-def _decoded(one: Slice) -> NDArray[Any]:
-    from pydicom import dcmread
-    from pydicom.filereader import read_dataset
-    from pydicom.pixels import pixel_array
-
-    with one.item.open() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # what a decoder mends
-        if one.syntax == DEFLATED:
-            dataset: Any = read_dataset(io.BytesIO(inflated(file)), False, True)
-            kind = np.dtype(f"<{'i' if one.signed else 'u'}{one.bits[0] // 8}")
-            frames = np.frombuffer(dataset.PixelData, kind, count=-1)
-            size = one.shape[0] * one.shape[1]
-            frame = frames[one.frame * size : (one.frame + 1) * size].reshape(one.shape)
-            return _masked(frame, one.bits[0] - one.bits[1])
-        dataset = dcmread(file, force=True)
-        values = pixel_array(dataset, index=one.frame, raw=True)
-    return np.asarray(values)
 
 
 def _range(one: Slice) -> tuple[int, int]:

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.dicom.files import Item
-from viscera.dicom.header import raw_pixels_at, read_header
+from viscera.dicom.files import Item, begins_as_dicom, check_no_archive
+from viscera.dicom.header import Header, read_header
 from viscera.errors import InputError, ResourceError
 
 # CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4 B.5).
@@ -20,15 +20,15 @@ CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
-_TAGS = [
+_KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
-    "PatientID", "PatientName", "Modality", "ImageType", "SliceThickness", "InstanceNumber",
+    "FrameOfReferenceUID", "PatientID", "PatientName", "Modality", "ImageType", "SliceThickness",
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing",
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope",
     "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
-]  # fmt: skip
+)  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)
@@ -38,7 +38,8 @@ class Slice:
     Attributes:
         item: its file.
         frame: which frame of it.
-        uid, study, series: SOP Instance, Study and Series Instance UID, as they stand.
+        uid, study, series, frame_of_reference: UIDs of the image and of what it belongs to.
+        sop_class: SOP Class UID.
         patient: ID and name, to tell patients apart; never shown.
         series_number: for the list of series.
         image_type: such as ORIGINAL, PRIMARY, AXIAL.
@@ -48,9 +49,10 @@ class Slice:
         imager_spacing: the spacing is that of the detector, for want of another.
         thickness_mm: nominal; 0 where absent.
         shape: rows and columns.
-        bits: allocated and stored.
+        bits: allocated, stored, and the highest stored one, counted from 0.
         signed: two's complement.
         slope, inter: HU is ``value * slope + inter``.
+        rescaled: the image says so; else stored values are taken for HU.
         padding: lowest and highest stored value that is no measurement.
         inverted: MONOCHROME1: the lowest value is white.
         syntax: transfer syntax UID.
@@ -61,8 +63,10 @@ class Slice:
     item: Item
     frame: int
     uid: str
+    sop_class: str
     study: str
     series: str
+    frame_of_reference: str
     patient: str
     series_number: int
     image_type: tuple[str, ...]
@@ -72,10 +76,11 @@ class Slice:
     imager_spacing: bool
     thickness_mm: float
     shape: tuple[int, int]
-    bits: tuple[int, int]
+    bits: tuple[int, int, int]
     signed: bool
     slope: float
     inter: float
+    rescaled: bool
     padding: tuple[int, int] | None
     inverted: bool
     syntax: str
@@ -83,30 +88,38 @@ class Slice:
     odd_preamble: bool
 
 
-def read_slices(item: Item) -> list[Slice]:
-    """The CT slices of one file; none where it holds no CT image.
+def read_slices(item: Item) -> list[Slice] | None:
+    """The CT slices of one file: an empty list where it holds no CT image, None if no DICOM.
 
     Raises:
         InputError: the file is damaged, or none of the numbers of a CT.
         ResourceError: it declares more than it can hold.
     """
     try:
+        head = item.head()
+        if not begins_as_dicom(head):
+            check_no_archive(item, head)
+            return None
         with item.open() as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values we do not use
-            head = file.read(132)
-            file.seek(0)
-            dataset, syntax, pixels_at = read_header(file, tags=_TAGS)
-            if str(dataset.get("SOPClassUID", "") or "") not in CT_CLASSES and not (
-                # Some anonymisers blank the class; they leave what the image is.
-                not dataset.get("SOPClassUID") and dataset.get("Modality") == "CT"
-            ):
+            header = read_header(file, _KEYWORDS, where=item)
+            sop_class = header.text("SOPClassUID")
+            # Some anonymisers blank the class; they leave what the image is.
+            if sop_class not in CT_CLASSES and (sop_class or header.text("Modality") != "CT"):
                 return []
-            if dataset.get("Rows") is None:  # a directory's stub, or no image
+            if not header.values.get("Rows"):  # a directory's stub, or no image
                 return []
             odd = head[:2] == b"MZ" or head[:4] == b"\x7fELF"
-            return list(_slices(item, dataset, syntax, pixels_at, odd_preamble=odd))
+            return list(_slices(item, header, odd_preamble=odd))
     except (InputError, ResourceError):
         raise
+    except OSError as error:
+        raise InputError(
+            "a readable file",
+            found=error.strerror or str(error),
+            remedy="copy it again",
+            where=item,
+        ) from error
     except Exception as error:  # pydicom lets many kinds through, RecursionError among them
         raise InputError(
             "a readable DICOM file",
@@ -116,19 +129,19 @@ def read_slices(item: Item) -> list[Slice]:
         ) from error
 
 
-def _slices(
-    item: Item, dataset: Any, syntax: str, pixels_at: int | None, *, odd_preamble: bool
-) -> Iterator[Slice]:
-    rows, columns = int(dataset.Rows), int(dataset.Columns)
-    frames = int(dataset.get("NumberOfFrames") or 1)
-    allocated, stored = int(dataset.BitsAllocated), int(dataset.BitsStored)
-    if allocated not in (8, 16, 32) or int(dataset.get("SamplesPerPixel") or 1) != 1:
+def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice]:
+    rows, columns = header.integer("Rows"), header.integer("Columns")
+    frames = int((header.numbers("NumberOfFrames") or (1,))[0])
+    allocated, stored = header.integer("BitsAllocated"), header.integer("BitsStored")
+    if allocated not in (8, 16, 32) or header.integer("SamplesPerPixel", 1) != 1:
         raise _refuse("one channel of 8, 16 or 32 bits", f"{allocated} bits or colour", item)
-    if not 0 < stored <= allocated or min(rows, columns, frames) < 1:
+    high = header.integer("HighBit", stored - 1)
+    if not 0 < stored <= high + 1 <= allocated or min(rows, columns, frames) < 1:
         raise _refuse("at least one pixel", f"{rows} x {columns}, {stored} bits stored", item)
+    if header.empty:
+        raise _refuse("pixels", "none in the file", item)
     frame_bytes = rows * columns * allocated // 8
-    size = item.stamp[0] or (pixels_at or 0) + frame_bytes * frames
-    raw_at = None if pixels_at is None else raw_pixels_at(item, syntax, pixels_at)
+    size = item.stamp[0]
     if frame_bytes * frames > max(size * 200, 1 << 20):
         raise ResourceError(
             "as many pixels as the file can hold",
@@ -136,53 +149,54 @@ def _slices(
             remedy="make sure that this is a CT and not a damaged or hostile file",
             where=item,
         )
-    shared = _first(dataset.get("SharedFunctionalGroupsSequence"))
-    groups = dataset.get("PerFrameFunctionalGroupsSequence") or []
+    shared = _first(header.values.get("SharedFunctionalGroupsSequence"))
+    groups = header.values.get("PerFrameFunctionalGroupsSequence") or []
     if frames > 1 and len(groups) != frames:
         raise _refuse(f"the places of {frames} frames", f"those of {len(groups)}", item)
-    padding = dataset.get("PixelPaddingValue")
-    limit = dataset.get("PixelPaddingRangeLimit", padding)
-    signed = bool(dataset.get("PixelRepresentation", 0))
-    bounds = None if padding is None else sorted((_fit(padding, signed), _fit(limit, signed)))
+    signed = bool(header.integer("PixelRepresentation"))
+    detector = _spacing(header.numbers("ImagerPixelSpacing"))
     for frame in range(frames):
         own = groups[frame] if groups else None
 
-        def of(group: str, name: str, own: Any = own) -> Any:
-            """A value of this frame, of all frames, or of the image."""
+        def of(group: str, name: str, own: Any = own) -> tuple[float, ...]:
+            """Numbers of this frame, of all frames, or of the image."""
             for level in (own, shared):
                 inner = _first(level.get(group)) if level is not None else None
                 if inner is not None and inner.get(name) is not None:
-                    return inner.get(name)
-            return dataset.get(name)
+                    return _many(inner.get(name))
+            return header.numbers(name)
 
-        spacing = of("PixelMeasuresSequence", "PixelSpacing")
-        imager = not spacing and bool(dataset.get("ImagerPixelSpacing"))
+        spacing = _spacing(of("PixelMeasuresSequence", "PixelSpacing"))
         slope = of("PixelValueTransformationSequence", "RescaleSlope")
+        inter = of("PixelValueTransformationSequence", "RescaleIntercept")
+        if not np.isfinite((*slope, *inter)).all() or 0.0 in slope:
+            raise _refuse("a finite RescaleSlope and RescaleIntercept", "none of use", item)
         yield Slice(
             item=item,
             frame=frame,
-            uid=str(dataset.get("SOPInstanceUID") or ""),
-            study=str(dataset.get("StudyInstanceUID") or ""),
-            series=str(dataset.get("SeriesInstanceUID") or ""),
-            patient=f"{dataset.get('PatientID', '')} {dataset.get('PatientName', '')}",
-            series_number=int(dataset.get("SeriesNumber") or 0),
-            image_type=tuple(str(t).strip().upper() for t in _many(dataset.get("ImageType"))),
-            position_mm=_numbers(of("PlanePositionSequence", "ImagePositionPatient"), 3),
-            cosines=_cosines(
-                _numbers(of("PlaneOrientationSequence", "ImageOrientationPatient"), 6)
-            ),
-            spacing_mm=_spacing(spacing or dataset.get("ImagerPixelSpacing")),
-            imager_spacing=imager,
-            thickness_mm=float(of("PixelMeasuresSequence", "SliceThickness") or 0),
+            uid=header.text("SOPInstanceUID"),
+            sop_class=header.text("SOPClassUID"),
+            study=header.text("StudyInstanceUID"),
+            series=header.text("SeriesInstanceUID"),
+            frame_of_reference=header.text("FrameOfReferenceUID"),
+            patient=f"{header.text('PatientID')} {header.text('PatientName')}",
+            series_number=_to_show(header, "SeriesNumber"),
+            image_type=tuple(kind.upper() for kind in header.texts("ImageType")),
+            position_mm=_vector(of("PlanePositionSequence", "ImagePositionPatient"), 3),
+            cosines=_cosines(_vector(of("PlaneOrientationSequence", "ImageOrientationPatient"), 6)),
+            spacing_mm=spacing or detector,
+            imager_spacing=not spacing and detector is not None,
+            thickness_mm=(of("PixelMeasuresSequence", "SliceThickness") or (0.0,))[0],
             shape=(rows, columns),
-            bits=(allocated, stored),
+            bits=(allocated, stored, high),
             signed=signed,
-            slope=1.0 if slope is None else float(slope),
-            inter=float(of("PixelValueTransformationSequence", "RescaleIntercept") or 0),
-            padding=None if bounds is None else (bounds[0], bounds[1]),
-            inverted=dataset.get("PhotometricInterpretation") == "MONOCHROME1",
-            syntax=syntax,
-            raw_at=None if raw_at is None else raw_at + frame * frame_bytes,
+            slope=slope[0] if slope else 1.0,
+            inter=inter[0] if inter else 0.0,
+            rescaled=bool(inter),
+            padding=_padding(header, signed=signed),
+            inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
+            syntax=header.syntax,
+            raw_at=header.pixels_at and header.pixels_at + frame * frame_bytes,
             odd_preamble=odd_preamble,
         )
 
@@ -191,16 +205,24 @@ def _first(sequence: Any) -> Any:
     return sequence[0] if sequence else None
 
 
-def _many(value: Any) -> list[Any]:
-    return [value] if isinstance(value, str) else list(value or [])
+def _many(value: Any) -> tuple[float, ...]:
+    """The numbers of a pydicom value, which may be one or several."""
+    several = value if hasattr(value, "__iter__") else [value]
+    return tuple(float(number) for number in several)
 
 
-def _numbers(value: Any, count: int) -> NDArray[np.float64] | None:
+def _to_show(header: Header, keyword: str) -> int:
+    """A number that is shown and nothing else; 0 where it is none."""
+    try:
+        return int((header.numbers(keyword) or (0,))[0])
+    except ValueError:
+        return 0
+
+
+def _vector(numbers: tuple[float, ...], count: int) -> NDArray[np.float64] | None:
     """So many finite numbers, or None."""
-    if value is None or len(_many(value)) != count:
-        return None
-    numbers = np.array([float(v) for v in value])
-    return numbers if np.isfinite(numbers).all() else None
+    vector = np.array(numbers)
+    return vector if len(vector) == count and np.isfinite(vector).all() else None
 
 
 def _cosines(numbers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -215,19 +237,24 @@ def _cosines(numbers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
     return np.stack([row, column / np.linalg.norm(column)])
 
 
-def _spacing(value: Any) -> tuple[float, float] | None:
-    numbers = _numbers(value, 2)
-    if numbers is None or numbers.min() <= 0:
+def _spacing(numbers: tuple[float, ...]) -> tuple[float, float] | None:
+    """Millimetres between rows and between columns; None where they are of no use."""
+    vector = _vector(numbers, 2)
+    if vector is None or vector.min() <= 0:
         return None
-    return float(numbers[0]), float(numbers[1])
+    return float(vector[0]), float(vector[1])
 
 
-def _fit(value: Any, signed: bool) -> int:
-    """A padding value, which some write unsigned beside signed pixels (PS3.3 C.7.5.1.1.2)."""
-    if isinstance(value, bytes):
-        return int.from_bytes(value[:2], "little", signed=signed)
-    number = int(value)
-    return number - 65536 if signed and number > 32767 else number
+def _padding(header: Header, *, signed: bool) -> tuple[int, int] | None:
+    """Lowest and highest stored value that is no measurement (PS3.3 C.7.5.1.1.2).
+
+    Some write them in another type than the pixels': the bits count.
+    """
+    if not header.values.get("PixelPaddingValue"):
+        return None
+    one = header.integer("PixelPaddingValue", signed=signed)
+    other = header.integer("PixelPaddingRangeLimit", one, signed=signed)
+    return min(one, other), max(one, other)
 
 
 def _refuse(expected: str, found: str, item: Item) -> InputError:

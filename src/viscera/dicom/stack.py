@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.affine import Affine
-from viscera.dicom.pixels import read_stored, to_plane
+from viscera.dicom.pixels import PixelReader, to_plane
 from viscera.dicom.slices import Slice
 from viscera.errors import InputError
 from viscera.findings import Finding
@@ -178,7 +178,8 @@ def _check_same(one: Slice, other: Slice) -> None:
         InputError: they differ.
     """
     if one.shape == other.shape:
-        first, second = (to_plane(s, read_stored(s))[0] for s in (one, other))
+        with PixelReader() as pixels:
+            first, second = (to_plane(s, pixels.stored(s))[0] for s in (one, other))
         if np.array_equal(first, second):
             return
     raise _refuse(

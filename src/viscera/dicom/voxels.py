@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.dicom.pixels import is_whole, read_stored, to_plane
+from viscera.dicom.pixels import PixelReader, is_whole, to_plane
 from viscera.dicom.stack import Stack
 from viscera.errors import InputError
 from viscera.findings import Finding
@@ -54,26 +54,27 @@ class DicomVoxels:
         return replace(self, offset_hu=self.offset_hu + offset_hu)
 
     def _pieces(self, findings: list[Finding]) -> Iterator[Hu]:
-        reader = _Reader(self.stack, allow_bad=self.allow_bad)
         planes, dtype = self.stack.planes, self.dtype
-        for start in range(0, len(planes), SLAB_PLANES):
-            part = planes[start : start + SLAB_PLANES]
-            piece = np.empty((*self.shape[:2], len(part)), dtype=dtype, order="F")
-            for n, (low, high, share) in enumerate(part):
-                plane = reader.plane(low)
-                if share:
-                    mixed = plane * (1 - share) + reader.plane(high) * share
-                    plane = np.rint(mixed) if dtype.kind == "i" else mixed
-                piece[..., n] = plane.T
-            yield piece
+        with PixelReader() as pixels:
+            reader = _Reader(self.stack, pixels, allow_bad=self.allow_bad)
+            for start in range(0, len(planes), SLAB_PLANES):
+                part = planes[start : start + SLAB_PLANES]
+                piece = np.empty((*self.shape[:2], len(part)), dtype=dtype, order="F")
+                for n, (low, high, share) in enumerate(part):
+                    plane = reader.plane(low)
+                    if share:
+                        mixed = plane * (1 - share) + reader.plane(high) * share
+                        plane = np.rint(mixed) if dtype.kind == "i" else mixed
+                    piece[..., n] = plane.T
+                yield piece
         findings += reader.findings()
 
 
 class _Reader:
     """Decodes slices, keeps the last few, and fills those that cannot be decoded."""
 
-    def __init__(self, stack: Stack, *, allow_bad: bool) -> None:
-        self._stack, self._allow_bad = stack, allow_bad
+    def __init__(self, stack: Stack, pixels: PixelReader, *, allow_bad: bool) -> None:
+        self._stack, self._pixels, self._allow_bad = stack, pixels, allow_bad
         self._kept: dict[int, NDArray[Any] | None] = {}
         self._bad: set[int] = set()
         self._empty = 0
@@ -112,7 +113,7 @@ class _Reader:
         if number in self._bad:
             return None
         try:
-            plane, empty = to_plane(one, read_stored(one))
+            plane, empty = to_plane(one, self._pixels.stored(one))
         except InputError:
             if not self._allow_bad:
                 raise
