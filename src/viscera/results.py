@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import numpy as np
 from viscera.errors import UsageError, VisceraError
 from viscera.io import read_grid, write_labels, write_masks
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
-from viscera.io.dicom_seg import write_dicom_seg
+from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
 from viscera.io.gz import ByteReader
 from viscera.io.nifti import read_nifti_header
 from viscera.io.nifti_header import load_header
@@ -26,8 +26,13 @@ from viscera.stages import Stages
 from viscera.volume import Segmentation
 
 _SUFFIXES = (".nii.gz", ".nii")
-# Of the other types of output. The NIfTI is always written: it tells whose the others are.
-_ENDINGS = {"dicom_seg": "_seg.dcm", "seg_nrrd": ".seg.nrrd"}
+# The other types of output, their endings and writers. The NIfTI is always written: it tells whose
+# the others are.
+_OTHERS: dict[str, tuple[str, Callable[..., None]]] = {
+    "dicom_seg": ("_seg.dcm", write_dicom_seg),
+    "dicom_rtstruct": ("_rtstruct.dcm", write_dicom_rtstruct),
+    "seg_nrrd": (".seg.nrrd", write_seg_nrrd),
+}
 
 
 @dataclass(frozen=True)
@@ -41,7 +46,7 @@ class Results:
         preview: PNG.
         report: JSON.
         tables: ITK-SNAP's label file and Slicer's colour table.
-        output_type: what else than the NIfTI: dicom_seg, seg_nrrd.
+        output_type: what else than the NIfTI: dicom_seg, dicom_rtstruct, seg_nrrd.
         labelmap: DICOM SEG in its newer form.
         overwrite: replace what stands there.
         made_by: what is making them, from what; kept in the label map's header.
@@ -71,7 +76,7 @@ class Results:
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
         """Every file that will be written."""
         yield self.labels
-        yield from (self.beside(_ENDINGS[kind]) for kind in self.output_type if kind in _ENDINGS)
+        yield from (self.beside(_OTHERS[kind][0]) for kind in self.output_type if kind in _OTHERS)
         if self.masks:
             yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
         if self.statistics:
@@ -141,15 +146,7 @@ class Results:
         segmentation = replace(segmentation, provenance=provenance)
         with stages.stage("write"):
             write_labels(self.labels, segmentation, overwrite=overwrite)
-            if "seg_nrrd" in self.output_type:
-                write_seg_nrrd(self.beside(_ENDINGS["seg_nrrd"]), segmentation, overwrite=overwrite)
-            if "dicom_seg" in self.output_type:
-                write_dicom_seg(
-                    self.beside(_ENDINGS["dicom_seg"]),
-                    segmentation,
-                    labelmap=self.labelmap,
-                    overwrite=overwrite,
-                )
+            self._write_others(segmentation)
             if self.masks:
                 write_masks(self.beside("_masks"), segmentation, overwrite=overwrite)
         if self.statistics:
@@ -176,6 +173,12 @@ class Results:
         if self.report:
             _write_json(self.beside("_report.json"), report, overwrite)
         return report
+
+    def _write_others(self, segmentation: Segmentation) -> None:
+        for kind in set(self.output_type) & set(_OTHERS):
+            ending, write = _OTHERS[kind]
+            form = {"labelmap": True} if kind == "dicom_seg" and self.labelmap else {}
+            write(self.beside(ending), segmentation, overwrite=self.overwrite, **form)
 
 
 def _same_file(path: Path, source: Path) -> bool:

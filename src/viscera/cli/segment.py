@@ -34,7 +34,7 @@ _PATH = click.Path(path_type=Path)
 @click.option(
     "-ot",
     "--output-type",
-    type=click.Choice(["nifti", "dicom_seg", "seg_nrrd"]),
+    type=click.Choice(["nifti", "dicom_seg", "dicom_rtstruct", "seg_nrrd"]),
     multiple=True,
     help="Also write these beside the NIfTI; may be repeated.",
 )
@@ -125,7 +125,8 @@ def _segment(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """One case from file to files."""
-    from viscera.dicom.segmentation import check_source
+    from viscera.dicom.segmentation import check_one_image
+    from viscera.dicom.sources import check_source
     from viscera.io import open_volume
     from viscera.stages import Stages
 
@@ -143,6 +144,8 @@ def _segment(
                 limit_mb=predictor.memory_limit_mb,
             ).shifted(options["hu_offset"])
         if "dicom_seg" in options["output_type"]:
+            check_one_image(volume)
+        if "dicom_rtstruct" in options["output_type"]:
             check_source(volume)
         segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
         if wanted:

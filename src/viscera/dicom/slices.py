@@ -37,7 +37,7 @@ class Slice:
 
     Attributes:
         item: its file.
-        frame: which frame of it.
+        frame, frames: which frame of how many in it.
         uid, study, series, frame_of_reference: UIDs of the image and of what it belongs to.
         sop_class: SOP Class UID.
         patient: ID and name, to tell patients apart; never shown.
@@ -62,6 +62,7 @@ class Slice:
 
     item: Item
     frame: int
+    frames: int
     uid: str
     sop_class: str
     study: str
@@ -174,6 +175,7 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
         yield Slice(
             item=item,
             frame=frame,
+            frames=frames,
             uid=header.text("SOPInstanceUID"),
             sop_class=header.text("SOPClassUID"),
             study=header.text("StudyInstanceUID"),

@@ -1,0 +1,99 @@
+"""What DICOM results refer to: the slices they lie on, and the headers they take over."""
+
+from __future__ import annotations
+
+import warnings
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.dicom.files import Item
+from viscera.dicom.stack import Stack
+from viscera.dicom.voxels import DicomVoxels
+from viscera.errors import InputError, UsageError
+from viscera.organs import Organ
+from viscera.volume import Labels, Segmentation, Volume
+
+# Type 2 of the modules that a result shares with its source (PS3.3 A.51.3, A.19.3): some sources
+# lack them.
+_MAY_BE_EMPTY = (
+    "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
+    "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
+)  # fmt: skip
+
+
+def check_source(volume: Volume) -> Stack:
+    """The slices of a volume that DICOM results can refer to.
+
+    Raises:
+        UsageError: the scan was no DICOM series.
+        InputError: its slices have no UIDs that one could refer to, or several frames of reference.
+    """
+    voxels = volume.voxels
+    if not isinstance(voxels, DicomVoxels):
+        raise UsageError(
+            "a DICOM series for DICOM results",
+            found="another kind of scan",
+            remedy="leave --output-type out, or choose nifti or seg_nrrd",
+        )
+    slices = voxels.stack.slices
+    places = {one.frame_of_reference for one in slices}
+    named = all(one.uid and one.sop_class and one.study and one.series for one in slices)
+    if not named or "" in places:
+        found = "some or none: the series was anonymised without"
+    elif len(places) > 1:
+        found = f"{len(places)} frames of reference"
+    else:
+        return voxels.stack
+    raise InputError(
+        "UIDs of study, series, slices and one frame of reference, which DICOM results refer to",
+        found=found,
+        remedy="choose --output-type nifti or seg_nrrd",
+        where=slices[0].item,
+    )
+
+
+def on_slices(stack: Stack, labels: Labels) -> Labels:
+    """Labels [slice, row, column] on the source's slices, from those [i, j, k] of the volume.
+
+    A slice that lies between two planes of the volume takes the nearer one's.
+    """
+    step = stack.affine.matrix[:3, 2] * (-1, -1, 1)
+    first = stack.slices[0]
+    assert first.cosines is not None
+    normal = np.cross(first.cosines[0], first.cosines[1])
+    places = np.array([one.position_mm for one in stack.slices])
+    planes = np.rint((places - places[0]) @ normal / (step @ normal)).astype(int)
+    if np.array_equal(planes, np.arange(labels.shape[2])):
+        return labels.T
+    chosen: Labels = labels[..., np.clip(planes, 0, labels.shape[2] - 1)].T
+    return np.ascontiguousarray(chosen)
+
+
+def labels_in(values: Labels) -> NDArray[np.bool_]:
+    """Of each label from 0 to 255, whether it is there."""
+    present = np.zeros(256, dtype=bool)
+    for plane in values:
+        present[plane] = True
+    return present
+
+
+def organs_found(segmentation: Segmentation, values: Labels) -> tuple[Organ, ...]:
+    """The organs that these labels show; all that were looked for where they show none."""
+    present = labels_in(values)
+    found = tuple(organ for organ in segmentation.organs if present[organ.id])
+    return found or segmentation.organs
+
+
+def read_source(item: Item) -> Any:
+    """The header of a source as a pydicom data set; what it should have stands there, if empty."""
+    from pydicom import dcmread
+
+    with item.open() as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of patients' values that break rules, as they stand
+        source = dcmread(file, stop_before_pixels=True, force=True)
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in source:
+            setattr(source, keyword, None)
+    return source
