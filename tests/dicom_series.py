@@ -129,6 +129,7 @@ def enhanced(folder: Path, target: Path, *, order=None) -> None:
     """
     from pydicom import dcmread
     from pydicom.dataset import Dataset
+    from pydicom.encaps import encapsulate, generate_frames
     from pydicom.uid import EnhancedCTImageStorage
 
     frames = sorted(
@@ -152,11 +153,16 @@ def enhanced(folder: Path, target: Path, *, order=None) -> None:
     orientation.ImageOrientationPatient = data.ImageOrientationPatient
     measures.PixelSpacing, measures.SliceThickness = data.PixelSpacing, data.SliceThickness
     shared.PlaneOrientationSequence, shared.PixelMeasuresSequence = [orientation], [measures]
-    pixels = b"".join(frame.PixelData for frame in frames)
+    if data.file_meta.TransferSyntaxUID.is_compressed:
+        own = [next(generate_frames(frame.PixelData, number_of_frames=1)) for frame in frames]
+        pixels = encapsulate(own)
+    else:
+        pixels = b"".join(frame.PixelData for frame in frames)
     for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing",
                     "SliceThickness", "RescaleSlope", "RescaleIntercept"):  # fmt: skip
         delattr(data, keyword)
     data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
     data.NumberOfFrames, data.PixelData = len(frames), pixels
+    data["PixelData"].VR = "OW"
     data.SharedFunctionalGroupsSequence, data.PerFrameFunctionalGroupsSequence = [shared], groups
     data.save_as(target)

@@ -59,12 +59,12 @@ def on_slices(stack: Stack, labels: Labels) -> Labels:
 
     A slice that lies between two planes of the volume takes the nearer one's.
     """
-    step = stack.affine.matrix[:3, 2] * (-1, -1, 1)
     first = stack.slices[0]
     assert first.cosines is not None
     normal = np.cross(first.cosines[0], first.cosines[1])
+    step, origin = stack.affine.matrix[:3, 2:].T * (-1, -1, 1)  # RAS to LPS
     places = np.array([one.position_mm for one in stack.slices])
-    planes = np.rint((places - places[0]) @ normal / (step @ normal)).astype(int)
+    planes = np.rint((places - origin) @ normal / (step @ normal)).astype(int)
     if np.array_equal(planes, np.arange(labels.shape[2])):
         return labels.T
     chosen: Labels = labels[..., np.clip(planes, 0, labels.shape[2] - 1)].T

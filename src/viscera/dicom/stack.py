@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,7 +18,12 @@ from viscera.findings import Finding
 _SAME_MM = 1e-3  # positions closer than this are one
 _EVEN = 0.02  # of the spacing: how far off its place a slice may lie
 _MOST_MISSING = 2
+_OFF_LINE_MM = 0.5
 _LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0])
+
+
+# The two slices that a plane lies between, and the share of the second.
+Plane = tuple[int, int, float]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,14 +32,13 @@ class Stack:
 
     Attributes:
         slices: along the normal of their plane, each position once.
-        planes: for each plane of the volume, the two slices it lies between and the share of the
-            second; both are one where it is that slice.
+        planes: of the volume; both slices are one where a plane is that slice.
         affine: [column, row, plane] to RAS millimetres.
         findings: what was noticed, and what was done about it.
     """
 
     slices: tuple[Slice, ...]
-    planes: tuple[tuple[int, int, float], ...]
+    planes: tuple[Plane, ...]
     affine: Affine
     findings: tuple[Finding, ...]
 
@@ -70,12 +75,19 @@ def stack(slices: Sequence[Slice], *, where: object) -> Stack:
     slices = [slices[n] for n in kept]
     positions, along = positions[kept], along[kept]
     spacing_rows, spacing_columns = slices[0].spacing_mm or (1.0, 1.0)
-    planes, step = _planes(along, positions, slices[0], findings, where)
     matrix = np.eye(4)
     matrix[:3, 0] = cosines[0] * spacing_columns
     matrix[:3, 1] = cosines[1] * spacing_rows
-    matrix[:3, 2] = normal * step if step.ndim == 0 else step
-    matrix[:3, 3] = positions[0]
+    if len(kept) == 1:
+        planes: tuple[Plane, ...] = ((0, 0, 0.0),)
+        matrix[:3, 2] = normal * (slices[0].thickness_mm or 1.0)
+        matrix[:3, 3] = positions[0]
+    else:
+        direction = _line(along, positions, where)  # a millimetre along the normal
+        start, spacing, numbers = _even(along, findings, where)
+        planes = _between(along, start + spacing * np.arange(numbers), spacing)
+        matrix[:3, 2] = direction * spacing
+        matrix[:3, 3] = positions[0] + direction * (start - along[0])
     matrix[:3] = _LPS_TO_RAS @ matrix[:3]
     return Stack(tuple(slices), planes, Affine(matrix, where=where), tuple(findings))
 
@@ -104,69 +116,80 @@ def _common(slices: Sequence[Slice], where: object) -> NDArray[np.float64]:
     return first.cosines
 
 
-def _planes(
-    along: NDArray[np.float64],
-    positions: NDArray[np.float64],
-    first: Slice,
-    findings: list[Finding],
-    where: object,
-) -> tuple[tuple[tuple[int, int, float], ...], NDArray[np.float64]]:
-    """Which slices each plane of a regular grid is made of, and its step in millimetres.
+def _line(
+    along: NDArray[np.float64], positions: NDArray[np.float64], where: object
+) -> NDArray[np.float64]:
+    """The way in LPS for each millimetre along the normal.
 
-    The step is a vector in LPS, or a number along the normal where there is but one slice.
+    Raises:
+        InputError: some slices lie beside the line of the others.
     """
-    count = len(along)
-    if count == 1:
-        return ((0, 0, 0.0),), np.asarray(first.thickness_mm or 1.0)
+    direction = (positions[-1] - positions[0]) / (along[-1] - along[0])
+    off_line = positions - positions[0] - np.outer(along - along[0], direction)
+    if np.abs(off_line).max() > _OFF_LINE_MM:
+        raise _refuse("slices along one line", "some shifted beside it", where)
+    return np.asarray(direction)
+
+
+def _even(
+    along: NDArray[np.float64], findings: list[Finding], where: object
+) -> tuple[float, float, int]:
+    """The even grid on which most slices lie: its first plane, its spacing, its planes.
+
+    Raises:
+        InputError: too many slices are missing.
+    """
     gaps = np.diff(along)
     spacing = float(np.median(gaps))
     numbers = np.rint((along - along[0]) / spacing)
-    total = along[-1] - along[0]
-    if numbers[-1] >= 1:
-        spacing = total / numbers[-1]
+    if numbers[-1] >= 1:  # the mean is more exact, where no slice is out of step
+        spacing = (along[-1] - along[0]) / numbers[-1]
         numbers = np.rint((along - along[0]) / spacing)
-    direction = (positions[-1] - positions[0]) / total  # a millimetre along the normal
-    off_line = positions - positions[0] - np.outer(along - along[0], direction)
-    if np.abs(off_line).max() > 0.5:
-        raise _refuse("slices along one line", "some shifted beside it", where)
-    even = np.abs((along - along[0]) / spacing - numbers).max() <= _EVEN
-    missing = int(numbers[-1]) + 1 - count
-    if even and (np.diff(numbers) >= 1).all():
+    off = np.abs((along - along[0]) / spacing - numbers).max()
+    if off <= _EVEN and (np.diff(numbers) >= 1).all():
+        total = int(numbers[-1]) + 1
+        missing = total - len(along)
         if missing > _MOST_MISSING:
             raise _refuse(
                 f"a series with at most {_MOST_MISSING} slices missing",
-                f"{missing} of {count + missing} missing",
+                f"{missing} of {total} missing",
                 where,
                 "get the whole series",
             )
         if missing:
-            message = f"{missing} of {count + missing} slices are missing and were interpolated"
+            message = f"{missing} of {total} slices are missing and were interpolated"
             findings.append(Finding("warning", "dicom-gap", message, "get the whole series"))
-    else:
-        if gaps.max() > (_MOST_MISSING + 1.5) * spacing:
-            found = f"a gap of {gaps.max():.1f} mm among slices {spacing:.2f} mm apart"
-            raise _refuse("a series without large gaps", found, where, "get the whole series")
-        spacing = float(np.median(gaps))
-        message = (
-            f"slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; the volume has them "
-            f"interpolated every {spacing:.2f} mm"
-        )
-        findings.append(Finding("fixed", "dicom-uneven", message))
-    return _between(along, spacing), direction * spacing
+        return float(along[0]), spacing, total
+    spacing = float(np.median(gaps))
+    if gaps.max() > (_MOST_MISSING + 1.5) * spacing:
+        found = f"a gap of {gaps.max():.1f} mm among slices {spacing:.2f} mm apart"
+        raise _refuse("a series without large gaps", found, where, "get the whole series")
+    # In step with most slices; the outer planes are those nearest to the outer slices.
+    phases = np.sort((along - along[0]) / spacing % 1)
+    ends = np.searchsorted(np.concatenate([phases, phases + 1]), phases + _EVEN, side="right")
+    phase = phases[int((ends - np.arange(len(phases))).argmax())]
+    start = along[0] + (phase if phase < 0.5 else phase - 1) * spacing
+    count = int((along[-1] - start) / spacing + 0.5) + 1
+    message = (
+        f"slices lie {gaps.min():.2f} to {gaps.max():.2f} mm apart; the volume has one every "
+        f"{spacing:.2f} mm, interpolated where there is none"
+    )
+    gap = gaps.max() > 1.5 * spacing
+    level, hint = ("warning", "look for missing slices") if gap else ("fixed", "")
+    findings.append(Finding(level, "dicom-uneven", message, hint))  # type: ignore[arg-type]
+    return float(start), spacing, count
 
 
-def _between(along: NDArray[np.float64], spacing: float) -> tuple[tuple[int, int, float], ...]:
-    """For each plane every `spacing`, the slices around it; a slice itself where it is near."""
-    count = int(np.floor((along[-1] - along[0]) / spacing + 0.5)) + 1
-    planes = []
-    for n in range(count):
-        at = min(along[0] + n * spacing, along[-1])
-        nearest = int(np.abs(along - at).argmin())
-        if abs(along[nearest] - at) <= _EVEN * spacing:
+def _between(along: NDArray[np.float64], places: NDArray[Any], spacing: float) -> tuple[Plane, ...]:
+    """For planes at these places, the slices around each; a slice itself where it is near."""
+    planes: list[Plane] = []
+    for place in np.clip(places, along[0], along[-1]):
+        nearest = int(np.abs(along - place).argmin())
+        if abs(along[nearest] - place) <= _EVEN * spacing:
             planes.append((nearest, nearest, 0.0))
             continue
-        low = max(0, int(np.searchsorted(along, at, side="right")) - 1)
-        share = (at - along[low]) / (along[low + 1] - along[low])
+        low = max(0, int(np.searchsorted(along, place, side="right")) - 1)
+        share = (place - along[low]) / (along[low + 1] - along[low])
         planes.append((low, low + 1, float(share)))
     return tuple(planes)
 
