@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import shlex
 import subprocess
@@ -14,7 +15,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 
-from tests.attacks import builders
+from tests.attacks import builders, dicom_builders
 from tests.attacks.bundles import broken
 
 TABLE = tomllib.loads((Path(__file__).parent / "attacks" / "expected.toml").read_text())["attack"]
@@ -32,13 +33,19 @@ finally:
 """
 
 
+needs_pydicom = pytest.mark.skipif(
+    importlib.util.find_spec("pydicom") is None, reason="needs the extra 'dicom'"
+)
+
+
 def _rows():
     for row in TABLE:
         names = row["builder"] if isinstance(row["builder"], list) else [row["builder"]]
         for name in names:
             marks = [row.get(k, "") for k in ("args", "bundle", "output", "without")]
             parts = [str(row["case"]), name, *filter(None, marks)]
-            yield pytest.param({**row, "builder": name}, id="-".join(parts))
+            skip = [needs_pydicom] if name.startswith("dicom") else []
+            yield pytest.param({**row, "builder": name}, id="-".join(parts), marks=skip)
 
 
 def _without(package: str, folder: Path) -> dict[str, str]:
@@ -54,7 +61,8 @@ def test_attack(row, tmp_path, nearest):
     import resource
 
     builder, _, argument = row["builder"].partition(":")
-    source = getattr(builders, builder)(tmp_path, *([argument] if argument else []))
+    room = dicom_builders if builder.startswith("dicom") else builders
+    source = getattr(room, builder)(tmp_path, *([argument] if argument else []))
     output = tmp_path / row.get("output", "out/labels.nii.gz")
     bundle = broken(nearest, tmp_path / "bundle", row["bundle"]) if "bundle" in row else nearest
     if row.get("exists"):

@@ -11,7 +11,7 @@ from tests.conftest import SHARED
 from tests.dicom_series import STACKS, enhanced, write_series
 from tests.test_dicom import codes, stored
 from viscera.dicom.pixels import PixelReader, to_plane
-from viscera.errors import InputError
+from viscera.errors import InputError, NothingToSegmentError
 from viscera.io import open_volume, read_volume
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
@@ -172,12 +172,19 @@ def test_pydicoms_own_files_are_what_dcm2niix_makes(tmp_path, name):
     np.testing.assert_allclose(mine.affine[:, axes], theirs.affine[:, axes], atol=1e-3)
 
 
-def test_pydicoms_folders_get_their_sentence():
-    """Two patients; slices 200 mm apart; scouts alone; directories' stubs."""
-    with pytest.raises(InputError, match="2 studies or patients"):
-        open_volume(OWN / "dicomdirtests")
+def test_pydicoms_folders_get_their_sentence(tmp_path):
+    """Slices 200 mm apart; scouts alone; two patients; images without an image."""
+    folders = OWN / "dicomdirtests"
     with pytest.raises(InputError, match="161 of 165 missing"):
-        open_volume(OWN / "dicomdirtests" / "77654033" / "CT2")
+        open_volume(folders / "77654033" / "CT2")
+    with pytest.raises(NothingToSegmentError, match="scouts alone among 2 files"):
+        open_volume(folders / "98892001" / "CT2N")
+    for name in ("98892001/CT5N", "77654033/CT2"):
+        shutil.copytree(folders / name, tmp_path / name)
+    with pytest.raises(InputError, match="2 studies or patients"):
+        open_volume(tmp_path)
+    with pytest.raises(InputError, match="expected a CT image, found none"):
+        open_volume(folders / "TINY_ALPHA")
 
 
 # Transfer syntaxes

@@ -23,7 +23,7 @@ def show_series(source: Path, *, as_json: bool) -> None:
     if not found.series:
         raise NothingToSegmentError(
             "a CT series or a bundle",
-            found=f"none among {found.others + len(found.damaged)} files",
+            found=found.described,
             remedy="name a folder that holds CT images, or a bundle",
             where=source,
         )

@@ -13,7 +13,7 @@ from viscera.errors import ResourceError
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _MOST_INFLATED_MB = 128
-_SYNTAX_TAG, _PIXEL_GROUP = 0x00020010, 0x7FE0
+_SYNTAX_TAG, _CLASS_TAG, _PIXEL_GROUP = 0x00020010, 0x00020002, 0x7FE0
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Header:
     Attributes:
         values: bytes as they stand, or a sequence of pydicom data sets, by keyword.
         syntax: transfer syntax UID; that of old files without one where there is none.
+        sop_class: by the meta group; the data set has it too, if it is not cut off before.
         pixels_at: first byte of the pixels where they are neither compressed nor swapped, in the
             inflated data set where the file is deflated.
         empty: there is no pixel element.
@@ -30,6 +31,7 @@ class Header:
 
     values: dict[str, Any]
     syntax: str
+    sop_class: str
     pixels_at: int | None
     empty: bool
 
@@ -83,7 +85,7 @@ def read_header(file: BinaryIO, keywords: tuple[str, ...], *, where: object) -> 
     from pydicom.dataelem import convert_raw_data_element
     from pydicom.filereader import data_element_generator
 
-    syntax = find_syntax(file)
+    syntax, sop_class = read_meta(file)
     if syntax == DEFLATED:
         file = inflated(file, where=where)
     start = file.tell()
@@ -104,7 +106,7 @@ def read_header(file: BinaryIO, keywords: tuple[str, ...], *, where: object) -> 
     head = file.read(6)
     raw = head[:4] == b"\xe0\x7f\x10\x00" and syntax in (IMPLICIT, EXPLICIT, DEFLATED)
     pixels_at = at + (12 if _names_kinds(head) else 8) if raw else None
-    return Header(values, syntax, pixels_at, not head)
+    return Header(values, syntax, sop_class, pixels_at, not head)
 
 
 @cache
@@ -124,21 +126,24 @@ def _names_kinds(element: bytes) -> bool:
     return len(kind) == 2 and kind.isalpha() and kind.isupper()
 
 
-def find_syntax(file: BinaryIO) -> str:
-    """The transfer syntax by the file's meta group; the file is left at its data set."""
+def read_meta(file: BinaryIO) -> tuple[str, str]:
+    """Transfer syntax and SOP Class UID by the meta group; the file is left at its data set.
+
+    Files of old have none: they are implicit, and of no class.
+    """
     from pydicom.filereader import data_element_generator
 
     file.seek(128)
     if file.read(4) != b"DICM":
         file.seek(0)
-    found = IMPLICIT
-    beyond = data_element_generator(
-        file, False, True, lambda tag, _vr, _length: tag >> 16 > 2, specific_tags=[_SYNTAX_TAG]
+    found = {_SYNTAX_TAG: IMPLICIT, _CLASS_TAG: ""}
+    elements = data_element_generator(
+        file, False, True, lambda tag, _vr, _length: tag >> 16 > 2, specific_tags=list(found)
     )
-    for element in beyond:
-        if int(element.tag) == _SYNTAX_TAG and element.value:
-            found = bytes(element.value).decode("latin-1").strip(" \0")
-    return found
+    for element in elements:
+        if int(element.tag) in found and element.value:
+            found[int(element.tag)] = bytes(element.value).decode("latin-1").strip(" \0")
+    return found[_SYNTAX_TAG], found[_CLASS_TAG]
 
 
 def inflated(file: BinaryIO, *, where: object) -> BinaryIO:

@@ -35,7 +35,8 @@ def find_series(source: str | Path) -> Found:
             continue
         slices += own or []
         others += not own
-    return Found(group(slices), others, tuple(damaged))
+    series, scouts = group(slices)
+    return Found(series, others, scouts, tuple(damaged))
 
 
 def open_series(
@@ -102,7 +103,7 @@ def _chosen(
     if not found.series:
         raise NothingToSegmentError(
             "a CT series",
-            found=f"none among {found.others} files",
+            found=found.described,
             remedy="name a folder that holds CT images, or a volume",
             where=source,
         )

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.dicom.files import Item
-from viscera.dicom.header import BIG_ENDIAN, DEFLATED, find_syntax, inflated
+from viscera.dicom.header import BIG_ENDIAN, DEFLATED, inflated, read_meta
 from viscera.dicom.slices import Slice
 from viscera.errors import InputError, ResourceError
 from viscera.hu import AIR_HU
@@ -124,7 +124,7 @@ def _uncompressed(one: Slice) -> BinaryIO:
     if one.syntax != DEFLATED:
         return file
     with file:
-        find_syntax(file)
+        read_meta(file)
         return inflated(file, where=one.item)
 
 

@@ -86,12 +86,24 @@ class Found:
     Attributes:
         series: CT series, the likeliest first.
         others: files that are no CT image, or no DICOM at all.
+        scouts: CT images that only show where the others lie.
         damaged: files that are DICOM and cannot be read, with the reason.
     """
 
     series: tuple[Series, ...]
     others: int = 0
+    scouts: int = 0
     damaged: tuple[Exception, ...] = field(default=())
+
+    @property
+    def described(self) -> str:
+        """What there is besides series, in a few words."""
+        return f"{'scouts alone' if self.scouts else 'none'} among {self.files} files"
+
+    @property
+    def files(self) -> int:
+        """Files in which there is no series to segment."""
+        return self.others + self.scouts + len(self.damaged)
 
     @property
     def studies(self) -> int:
@@ -104,20 +116,22 @@ class Found:
         return len(self.series) > 1 and self.series[0].rank == self.series[1].rank
 
 
-def group(slices: Sequence[Slice]) -> tuple[Series, ...]:
-    """Slices by their series, the likeliest to be segmented first.
+def group(slices: Sequence[Slice]) -> tuple[tuple[Series, ...], int]:
+    """Slices by their series, the likeliest to be segmented first, and how many are scouts.
 
-    Scouts, which some scanners put into the series they plan, are left out.
+    Scouts are left out. Some scanners put them into the series that they plan.
     """
     by_uid: dict[tuple[str, str], list[Slice]] = {}
     for one in slices:
         by_uid.setdefault((one.study, one.series), []).append(one)
-    found = []
+    found, scouts = [], 0
     for (_, uid), own in by_uid.items():
         kept = tuple(s for s in own if not any(kind in _NO_IMAGE for kind in s.image_type))
+        scouts += len(own) - len(kept)
         if kept:
             found.append(Series(uid, kept, len(own) - len(kept)))
-    return tuple(sorted(found, key=lambda s: (s.rank, -s.number, s.uid), reverse=True))
+    found.sort(key=lambda s: (s.rank, -s.number, s.uid), reverse=True)
+    return tuple(found), scouts
 
 
 def reason(found: Found) -> str:

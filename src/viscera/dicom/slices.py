@@ -29,6 +29,7 @@ _KEYWORDS = (
     "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+_REMEDY = "export it again, or pass --allow-bad-slices to leave it out"
 
 
 @dataclass(frozen=True, eq=False)
@@ -104,12 +105,14 @@ def read_slices(item: Item) -> list[Slice] | None:
         with item.open() as file, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values we do not use
             header = read_header(file, _KEYWORDS, where=item)
-            sop_class = header.text("SOPClassUID")
+            sop_class = header.text("SOPClassUID") or header.sop_class
+            if not (sop_class or header.values):
+                raise _refuse("a DICOM data set", "none: the file is cut off", item)
             # Some anonymisers blank the class; they leave what the image is.
             if sop_class not in CT_CLASSES and (sop_class or header.text("Modality") != "CT"):
                 return []
-            if not header.values.get("Rows"):  # a directory's stub, or no image
-                return []
+            if not header.values.get("Rows"):
+                raise _refuse("a CT image", "none: the file ends before it", item)
             odd = head[:2] == b"MZ" or head[:4] == b"\x7fELF"
             return list(_slices(item, header, odd_preamble=odd))
     except (InputError, ResourceError):
@@ -125,7 +128,7 @@ def read_slices(item: Item) -> list[Slice] | None:
         raise InputError(
             "a readable DICOM file",
             found=f"damage ({type(error).__name__})",
-            remedy="copy or export it again",
+            remedy=_REMEDY,
             where=item,
         ) from error
 
@@ -260,4 +263,4 @@ def _padding(header: Header, *, signed: bool) -> tuple[int, int] | None:
 
 
 def _refuse(expected: str, found: str, item: Item) -> InputError:
-    return InputError(expected, found=found, remedy="export the CT again", where=item)
+    return InputError(expected, found=found, remedy=_REMEDY, where=item)
