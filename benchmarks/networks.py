@@ -33,13 +33,13 @@ from viscera.nets.cost import cost_of
 from viscera.organs import ORGANS
 from viscera.phantom import make_phantom
 from viscera.resources import thread_count
+from viscera.segmentation import Segmentation
 from viscera.training.distributed import Processes
 from viscera.training.gather import gather
 from viscera.training.journal import read_journal
 from viscera.training.loop import Training, new_network
 from viscera.training.onnx_file import write_onnx
 from viscera.training.recipe import Recipe, read_recipe
-from viscera.volume import Segmentation
 
 ROOT = Path(__file__).parent.parent
 # Name, recipe, changes of it.

@@ -10,7 +10,7 @@ import numpy as np
 from viscera.io import write_labels
 from viscera.organs import ORGANS
 from viscera.phantom import make_phantom
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 SHAPE, SPACING_MM = (40, 32, 20), (9.0, 9.0, 14.0)
 

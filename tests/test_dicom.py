@@ -1,6 +1,8 @@
 """DICOM in: which series is taken, what its numbers mean, and what bad series get."""
 
+import gzip
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -276,26 +278,132 @@ def test_what_begins_as_dicom():
     assert not begins_as_dicom(b"")
 
 
-# The whole way
+# Strictness, memory, findings
+
+
+def test_strict_refuses_what_would_be_assumed(tmp_path):
+    write_series(tmp_path, stored(), edit=lambda _d, k: k != 4)
+    assert codes(open_volume(tmp_path)) == ["dicom-gap"]
+    with pytest.raises(InputError, match="assumed, found 1 of 9 slices are missing"):
+        open_volume(tmp_path, strict=True)
+
+
+def test_a_series_that_outgrows_memory_is_not_read(tmp_path):
+    write_series(tmp_path, stored())
+    assert open_volume(tmp_path, limit_mb=0.001).shape == (16, 12, 9), "only opened"
+    with pytest.raises(ResourceError, match="MB of voxels"):
+        read_volume(tmp_path, limit_mb=0.001)
+
+
+def test_what_the_pixels_tell_is_found_when_they_are_read(tmp_path):
+    values = stored()
+    values[0, :3] = -3024
+    write_series(tmp_path, values)
+    assert codes(open_volume(tmp_path)) == []
+    volume = read_volume(tmp_path)
+    assert codes(volume) == ["dicom-padding"]
+    assert (volume.data[:, :3, 0] == -1024).all()
+
+
+# The whole way: nothing of the patient, but on the user's word
+
+
+def patient(folder, small_phantom, name="study", edit=None):
+    """The small phantom as the series of a patient whose data would be noticed anywhere."""
+    ct = small_phantom[0]
+    values = np.ascontiguousarray(ct.data.transpose(2, 1, 0))
+    spacing = ct.affine.spacing_mm
+    write_series(folder / name, values, spacing_mm=(spacing[1], spacing[0]),
+                 step_mm=(0, 0, spacing[2]), edit=edit)  # fmt: skip
+    return folder / name
+
+
+def viscera(*words, cwd=None):
+    call = [sys.executable, "-m", "viscera", *map(str, words)]
+    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+EVERYTHING = ("--report", "-s", "-p", "--masks", "--tables", "-v", "--json",
+              "-ot", "dicom_seg", "-ot", "dicom_rtstruct", "-ot", "seg_nrrd")  # fmt: skip
+TELLING = ("secret", "19010203", "19910203")
 
 
 def test_a_series_is_segmented_and_nothing_of_the_patient_is_told(tmp_path, nearest, small_phantom):
-    ct = small_phantom[0]
-    values = np.ascontiguousarray(ct.data[::-1, ::-1].transpose(2, 1, 0))
-    matrix = ct.affine.matrix
-    spacing = ct.affine.spacing_mm
-    write_series(tmp_path / "study", values, spacing_mm=(spacing[1], spacing[0]),
-                 step_mm=(0, 0, spacing[2]))  # fmt: skip
-    call = [sys.executable, "-m", "viscera", "segment", str(tmp_path / "study"), "-b", str(nearest)]
-    call += ["-o", str(tmp_path / "out" / "labels.nii.gz"), "--report", "-v", "--json"]
-    done = subprocess.run(call, capture_output=True, text=True, check=True)
-    report = (tmp_path / "out" / "labels_report.json").read_text()
-    for text in (done.stdout, done.stderr, report):
-        assert "secret" not in text.lower()
-        assert "19010203" not in text
-        assert "19910203" not in text
-    volumes = json.loads(report)["volumes_ml"]
-    assert volumes["liver"] > 500
-    again = subprocess.run(call, capture_output=True, text=True, check=False)
-    assert again.returncode == 5
-    assert matrix.shape == (4, 4)
+    study = patient(tmp_path, small_phantom)
+    call = ["segment", study, "-b", nearest, "-o", tmp_path / "out" / "labels.nii.gz", *EVERYTHING]
+    done = viscera(*call)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["volumes_ml"]["liver"] > 500
+    texts = [done.stdout, done.stderr]
+    for path in (tmp_path / "out").rglob("*"):
+        if path.is_file() and path.suffix != ".dcm":  # whose standard wants the patient
+            content = path.read_bytes()
+            content = gzip.decompress(content) if path.suffix == ".gz" else content
+            texts.append(content.decode("latin-1"))
+    assert len(texts) == 15
+    for text in texts:
+        assert not any(word in text.lower() for word in TELLING)
+    for name in ("labels_seg.dcm", "labels_rtstruct.dcm"):
+        made = pydicom.dcmread(tmp_path / "out" / name)
+        assert (made.PatientID, made.PatientName) == ("SECRET-ID", "Secret^Name")
+        assert made.StudyInstanceUID == "1.2.826.0.1.3680043.8.498.9"
+        assert made.preamble == bytes(128), "nothing that stood before the source is carried on"
+    assert viscera(*call).returncode == 5, "results stand there"
+
+
+def test_results_are_not_called_after_the_patient(tmp_path, nearest, small_phantom):
+    study = patient(tmp_path, small_phantom, name="Secret_Name 1901")
+    call = ["segment", study, "-b", nearest, "--report"]
+    done = viscera(*call, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    (report,) = tmp_path.glob("*_report.json")
+    assert re.fullmatch(r"ct_[0-9a-f]{8}_labels_report.json", report.name)
+    assert "secret" not in (done.stderr + report.read_text()).lower()
+    assert "--keep-phi" in done.stderr
+    done = viscera(*call, "--keep-phi", cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    told = json.loads((tmp_path / "Secret_Name 1901_labels_report.json").read_text())
+    assert told["case"] == "Secret_Name 1901"
+    assert told["patient"]["PatientName"] == "Secret^Name"
+    assert told["patient"]["StudyDate"] == "19910203"
+
+
+def test_what_was_anonymised_keeps_its_name(tmp_path, nearest, small_phantom):
+    def public(data, _k):
+        data.PatientID = data.PatientName = "COHORT-0001"
+        data.PatientIdentityRemoved = "YES"
+
+    study = patient(tmp_path, small_phantom, name="COHORT-0001", edit=public)
+    done = viscera("segment", study, "-b", nearest, cwd=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "COHORT-0001_labels.nii.gz").exists()
+
+
+def test_a_batch_of_archives(tmp_path, nearest, small_phantom):
+    """In a folder without volumes every archive is a case; a second call has nothing to do."""
+    (tmp_path / "in").mkdir()
+    for name in ("a", "b"):
+        study = patient(tmp_path, small_phantom, name=name)
+        shutil.make_archive(str(tmp_path / "in" / name), "zip", study)
+    call = ["segment", tmp_path / "in", "-b", nearest, "-o", tmp_path / "out"]
+    assert viscera(*call).returncode == 0
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz"]
+    assert viscera(*call).stderr.count("finished already") == 2
+
+
+def test_python_writes_every_type(tmp_path, nearest, small_phantom):
+    from viscera import Predictor, read_volume
+    from viscera.errors import UsageError
+
+    study = patient(tmp_path, small_phantom)
+    segmentation = Predictor(nearest).segment(read_volume(study))
+    segmentation.save(tmp_path / "a.nii.gz")
+    segmentation.save(tmp_path / "b.seg.nrrd")
+    segmentation.save(tmp_path / "c.dcm")
+    segmentation.save(tmp_path / "d.dcm", output_type="dicom_rtstruct")
+    assert pydicom.dcmread(tmp_path / "c.dcm").Modality == "SEG"
+    assert pydicom.dcmread(tmp_path / "d.dcm").Modality == "RTSTRUCT"
+    assert (tmp_path / "b.seg.nrrd").read_bytes().startswith(b"NRRD")
+    with pytest.raises(UsageError, match="found 'dicom'"):
+        segmentation.save(tmp_path / "e.dcm", output_type="dicom")
+    assert not (tmp_path / "e.dcm").exists()

@@ -13,7 +13,8 @@ from viscera.errors import InputError, UsageError
 from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
 from viscera.io.seg_nrrd import write_seg_nrrd
 from viscera.organs import BY_ID, ORGANS
-from viscera.volume import Segmentation, Volume
+from viscera.segmentation import Segmentation
+from viscera.volume import Volume
 
 highdicom = pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")

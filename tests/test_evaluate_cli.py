@@ -28,7 +28,7 @@ from viscera.errors import (
 from viscera.evaluation import Evaluation
 from viscera.io import write_volume
 from viscera.organs import ORGANS
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 CASES = ("a", "b", "c", "d", "e")
 

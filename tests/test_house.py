@@ -36,12 +36,13 @@ LAYERS = (
     {"io"},
     {"dicom"},
     {"schema", "phantom", "conventions"},
+    {"segmentation"},
     {"volume", "labelmap", "stages", "resources"},
     {"affine", "organs", "hu", "pipeline"},
     {"errors", "findings", "__init__"},
 )
 # Segmentation.save is a convenience; it imports the writer when called.
-UPWARD = {("volume", "io"), ("__init__", "*")}
+UPWARD = {("volume", "io"), ("segmentation", "io"), ("__init__", "*")}
 
 
 def test_public_names_are_exactly_these():
@@ -181,3 +182,11 @@ def test_the_command_line_offers_what_the_library_knows():
     options = {option.name: option for option in command.params}
     assert tuple(options["protocol"].type.choices) == PROTOCOLS
     assert all(name in options["truth_labels"].help for name in BUILT_IN)
+
+
+def test_segment_offers_every_type_of_output():
+    from viscera.cli.segment import command
+    from viscera.io.output import OUTPUT_TYPES
+
+    (option,) = [each for each in command.params if each.name == "output_type"]
+    assert list(option.type.choices) == list(OUTPUT_TYPES)

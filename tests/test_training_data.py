@@ -215,7 +215,7 @@ def test_labels_of_another_grid_are_refused(tmp_path):
     folder = nnunet_folder(tmp_path / "data", 2)
     write_pair(tmp_path / "other", "case_000", 5)
     from viscera.io import write_labels
-    from viscera.volume import Segmentation
+    from viscera.segmentation import Segmentation
 
     volume, truth = phantom_pair(5, shape=(41, 32, 20))
     path = folder / "labelsTr" / "case_000.nii.gz"

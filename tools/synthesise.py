@@ -24,10 +24,10 @@ from viscera.grid.orientation import Orientation
 from viscera.io import read_labels, read_volume, write_labels
 from viscera.organs import BY_NAME, ORGANS, select
 from viscera.report.panel import font
+from viscera.segmentation import Segmentation
 from viscera.training.anatomy import Anatomy, anatomy_of
 from viscera.training.synthesis import Synthetic, synthesise
 from viscera.training.tissues import Textures
-from viscera.volume import Segmentation
 
 SPACING_MM = 1.5
 # Of which a picture may be shown: CC BY 4.0.

@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from viscera.organs import ORGANS, Organ
     from viscera.phantom import make_phantom
     from viscera.predictor import Predictor
-    from viscera.volume import Segmentation, Volume
+    from viscera.segmentation import Segmentation
+    from viscera.volume import Volume
 
 __version__ = "0.1.0"
 
@@ -40,7 +41,7 @@ _HOMES = {
     "Organ": "organs",
     "OrganScore": "metrics",
     "Predictor": "predictor",
-    "Segmentation": "volume",
+    "Segmentation": "segmentation",
     "VisceraError": "errors",
     "Volume": "volume",
     "evaluate": "evaluation",

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from viscera.predictor import Predictor
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 
 def segment(

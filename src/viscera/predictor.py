@@ -29,8 +29,9 @@ from viscera.memory import Budget, reading_mb, straightening_mb
 from viscera.postprocess import postprocess
 from viscera.resources import thread_count
 from viscera.scoring import score_patches, score_slices
+from viscera.segmentation import Segmentation
 from viscera.stages import Progress, Stages
-from viscera.volume import Segmentation, Volume, blank_labels
+from viscera.volume import Volume, blank_labels
 
 
 class Predictor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,26 +13,19 @@ import numpy as np
 from viscera.errors import UsageError, VisceraError
 from viscera.io import read_grid, write_labels, write_masks
 from viscera.io.atomic import atomic_write, check_absent, check_writable, write_text
-from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
 from viscera.io.gz import ByteReader
 from viscera.io.nifti import read_nifti_header
 from viscera.io.nifti_header import load_header
 from viscera.io.nifti_write import check_nifti_name
-from viscera.io.seg_nrrd import write_seg_nrrd
+from viscera.io.output import OUTPUT_TYPES, OutputType
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.organs import Organ
 from viscera.report.run import report_of
+from viscera.segmentation import Segmentation
 from viscera.stages import Stages
-from viscera.volume import Segmentation
+from viscera.volume import Volume
 
 _SUFFIXES = (".nii.gz", ".nii")
-# The other types of output, their endings and writers. The NIfTI is always written: it tells whose
-# the others are.
-_OTHERS: dict[str, tuple[str, Callable[..., None]]] = {
-    "dicom_seg": ("_seg.dcm", write_dicom_seg),
-    "dicom_rtstruct": ("_rtstruct.dcm", write_dicom_rtstruct),
-    "seg_nrrd": (".seg.nrrd", write_seg_nrrd),
-}
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class Results:
     def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
         """Every file that will be written."""
         yield self.labels
-        yield from (self.beside(_OTHERS[kind][0]) for kind in self.output_type if kind in _OTHERS)
+        yield from (self.beside(kind.ending) for kind in self._types().values())
         if self.masks:
             yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
         if self.statistics:
@@ -106,6 +99,16 @@ class Results:
                 )
             check_absent(path, overwrite=self.overwrite)
         check_writable(self.labels)
+
+    def check_volume(self, volume: Volume) -> None:
+        """Prove before the work that results of these types can be made from this scan.
+
+        Raises:
+            UsageError: DICOM results of another kind of scan.
+            InputError: a series without the UIDs that they need.
+        """
+        for kind in self._types().values():
+            kind.check(volume)
 
     def complete(self, organs: Iterable[Organ]) -> bool:
         """Whether every file stands there."""
@@ -175,10 +178,15 @@ class Results:
         return report
 
     def _write_others(self, segmentation: Segmentation) -> None:
-        for kind in set(self.output_type) & set(_OTHERS):
-            ending, write = _OTHERS[kind]
-            form = {"labelmap": True} if kind == "dicom_seg" and self.labelmap else {}
-            write(self.beside(ending), segmentation, overwrite=self.overwrite, **form)
+        for name, kind in self._types().items():
+            form = {"labelmap": True} if name == "dicom_seg" and self.labelmap else {}
+            path = self.beside(kind.ending)
+            kind.write(path, segmentation, overwrite=self.overwrite, **form)
+
+    def _types(self) -> dict[str, OutputType]:
+        """What is written besides the NIfTI, which always is: it tells whose the others are."""
+        asked = [name for name in OUTPUT_TYPES if name in self.output_type and name != "nifti"]
+        return {name: OUTPUT_TYPES[name] for name in asked}
 
 
 def _same_file(path: Path, source: Path) -> bool:

@@ -1,15 +1,14 @@
-"""Volume: a CT's intensities on their grid. Segmentation: the labels found on that same grid."""
+"""Volume: a CT's intensities on their grid; blank and reduced label maps beside it."""
 
 from __future__ import annotations
 
 import contextlib
 import math
 import mmap
-from collections.abc import Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
 from functools import cached_property
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,10 +17,6 @@ from viscera.affine import Affine
 from viscera.errors import InputError
 from viscera.findings import Finding
 from viscera.hu import to_hu
-from viscera.organs import BY_ID, Organ, select
-
-if TYPE_CHECKING:
-    from viscera.stages import Stages
 
 Hu = NDArray[np.int16] | NDArray[np.float32]
 Labels = NDArray[np.uint8]
@@ -138,11 +133,24 @@ class Volume:
         Raises:
             InputError: the file is damaged.
         """
-        if isinstance(self.voxels, np.ndarray):
-            return self.voxels
+        return self.voxels if isinstance(self.voxels, np.ndarray) else self._assembled([])
+
+    def read(self) -> Volume:
+        """The same with its voxels in memory, and with what was noticed on the way.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        findings: list[Finding] = []
+        data = self._assembled(findings)
+        volume = replace(self, findings=(*self.findings, *findings))
+        volume.__dict__["data"] = data  # as `data` would keep it
+        return volume
+
+    def _assembled(self, findings: list[Finding]) -> Hu:
         data: Any = None
         start = 0
-        for slab in self.slabs():
+        for slab in self.slabs(findings):
             if data is None or np.result_type(data, slab) != data.dtype:
                 before, data = data, np.empty(self.shape, dtype=slab.dtype, order="F")
                 data[..., :start] = before[..., :start] if before is not None else 0
@@ -214,80 +222,3 @@ class Volume:
         data, findings = to_hu(np.asarray(source), where=name)
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
         return cls(data, matrix, name, None, tuple(findings))
-
-
-@dataclass(frozen=True, eq=False, repr=False)
-class Segmentation:
-    """Labels of a volume, on its own grid.
-
-    Attributes:
-        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.organs`.
-        volume: the CT that was segmented; its affine is the labels' affine.
-        organs: the organs that were looked for, found or not.
-        findings: what was noticed from reading to post-processing.
-        provenance: what made it: versions, bundle, engine and grid, JSON-ready.
-        stages: seconds and peak memory of every stage.
-    """
-
-    labels: Labels
-    volume: Volume
-    organs: tuple[Organ, ...]
-    findings: tuple[Finding, ...] = ()
-    provenance: dict[str, Any] = field(default_factory=dict)
-    stages: Stages | None = None
-
-    def __repr__(self) -> str:
-        found = sum(1 for volume in self.volumes_ml().values() if volume)
-        return f"<Segmentation of {self.volume!r}: {found} of {len(self.organs)} organs>"
-
-    @property
-    def affine(self) -> Affine:
-        """Voxel indices to RAS millimetres, the volume's own."""
-        return self.volume.affine
-
-    def mask(self, organ: str | int) -> NDArray[np.bool_]:
-        """One organ as [i, j, k] bool.
-
-        Raises:
-            UsageError: no such organ.
-        """
-        wanted = BY_ID[organ] if isinstance(organ, int) and organ in BY_ID else None
-        wanted = wanted or select([str(organ)])[0]
-        return np.asarray(self.labels == wanted.id)
-
-    def volumes_ml(self) -> dict[str, float]:
-        """Millilitres of each organ looked for, 0.0 where none was found."""
-        counts = np.zeros(256, dtype=np.int64)
-        # Rows with organs, plane by plane: bincount turns what it counts into 64-bit integers.
-        for plane in self.labels.T:
-            rows = np.flatnonzero(plane.any(axis=1))
-            if rows.size:
-                counts += np.bincount(plane[rows[0] : rows[-1] + 1].ravel(), minlength=256)
-        return {o.name: float(counts[o.id]) * self.affine.voxel_ml for o in self.organs}
-
-    def cut_organs(self) -> tuple[str, ...]:
-        """Organs that reach the first or last voxel of some axis: the scan cuts them.
-
-        Their volumes are lower bounds.
-        """
-        # Indexed: `take` would first copy the whole map into C order.
-        along = (np.moveaxis(self.labels, axis, 0) for axis in range(3))
-        faces = [turned[end] for turned in along for end in (0, -1)]
-        border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
-        return tuple(organ.name for organ in self.organs if organ.id in border)
-
-    def only(self, organs: Sequence[Organ | str]) -> Segmentation:
-        """The same result with all other organs removed.
-
-        Raises:
-            UsageError: no such organ.
-        """
-        wanted = select(organ if isinstance(organ, str) else organ.name for organ in organs)
-        kept = tuple(organ for organ in self.organs if organ in wanted)
-        return replace(self, labels=keep_labels(self.labels, {o.id for o in wanted}), organs=kept)
-
-    def save(self, path: str | Path, *, overwrite: bool = False) -> None:
-        """Write the labels as NIfTI on the source's own grid; see `viscera.io.write_labels`."""
-        from viscera.io import write_labels  # io stands above this module in the house
-
-        write_labels(path, self, overwrite=overwrite)

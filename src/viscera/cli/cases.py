@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.dicom.files import HEAD_BYTES, begins_as_dicom
+from viscera.dicom.files import HEAD_BYTES, begins_as_dicom, is_archive, looks_like_dicom
+from viscera.dicom.identity import name_without_patient
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.io.read import SUFFIXES, case_name, stands
 
@@ -20,10 +21,17 @@ class Case:
     Attributes:
         source: its file, or the folder of its DICOM series.
         labels: where its label map goes.
+        name: what it is called in reports and file names.
     """
 
     source: Path
     labels: Path
+    name: str
+
+    @property
+    def shown(self) -> str:
+        """What it is called in messages: as its file, unless that would tell the patient."""
+        return self.source.name if self.name == case_name(self.source) else self.name
 
 
 @dataclass(frozen=True)
@@ -39,12 +47,17 @@ class Plan:
     folder: Path | None
 
 
-def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
+def plan_cases(inputs: Sequence[Path], output: Path | None, *, keep_phi: bool = False) -> Plan:
     """Resolve files and folders to cases and their outputs.
 
     A single file goes to `output`, which may be a file name or an existing folder, and by default
     to ``CASE_labels.nii.gz`` in the current folder. Several files or a folder go to the folder
     `output` as ``CASE.nii.gz``, which is what FLARE and nnU-Net expect.
+
+    Args:
+        inputs: files and folders.
+        output: a file, or a folder.
+        keep_phi: cases may be called after patients.
 
     Raises:
         UsageError: no input, no output folder for a batch, or two files of one case.
@@ -54,12 +67,14 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
     files = [file for entry in inputs for file in volume_files(entry)]
     if files == list(inputs) and len(files) == 1:
-        return Plan((Case(files[0], _single(files[0], output)),), None)
+        name = case_name(files[0]) if keep_phi else result_name(files[0])
+        return Plan((Case(files[0], _single(name, output), name),), None)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
     if output is None or named_as_file or (output.exists() and not is_dir(output)):
         found = "none" if output is None else f"a file's name, {output.name}"
         raise UsageError("an output folder for several scans", found=found, remedy="pass -o FOLDER")
-    cases = (Case(file, output / f"{case}.nii.gz") for case, file in by_case(files).items())
+    named = by_case(files, name_of=case_name if keep_phi else result_name)
+    cases = (Case(file, output / f"{case}.nii.gz", case) for case, file in named.items())
     plan = Plan(tuple(cases), output)
     if {case.labels.resolve() for case in plan.cases} & {file.resolve() for file in files}:
         found = "the folder of the scans, where labels would replace them"
@@ -67,18 +82,26 @@ def plan_cases(inputs: Sequence[Path], output: Path | None) -> Plan:
     return plan
 
 
-def by_case(files: Sequence[Path]) -> dict[str, Path]:
+def result_name(source: Path) -> str:
+    """What a case's results are called: as its file, unless that tells the patient of a series."""
+    name = case_name(source)
+    return name_without_patient(source, name) if looks_like_dicom(source) else name
+
+
+def by_case(
+    files: Sequence[Path], *, name_of: Callable[[Path], str] = case_name
+) -> dict[str, Path]:
     """The file of each case.
 
     Raises:
         UsageError: two files of one case.
     """
-    names = Counter(case_name(file) for file in files)
-    twice = [name for name, count in names.items() if count > 1]
+    named = [(name_of(file), file) for file in files]
+    twice = [name for name, count in Counter(name for name, _ in named).items() if count > 1]
     if twice:
         remedy = "rename one, or name them one by one"
         raise UsageError("one file a case", found=f"several of {twice[0]!r}", remedy=remedy)
-    return {case_name(file): file for file in files}
+    return dict(named)
 
 
 def is_dir(path: Path) -> bool:
@@ -89,7 +112,8 @@ def is_dir(path: Path) -> bool:
 def volume_files(entry: Path) -> list[Path]:
     """A file itself, or the volumes of a folder by name, not those of its subfolders.
 
-    A folder without volumes, in which or below which lies DICOM, is one case.
+    In a folder without volumes, each zip archive is a case; a folder in which or below which lies
+    DICOM is one.
 
     Raises:
         NothingToSegmentError: a folder without any volume.
@@ -106,6 +130,7 @@ def volume_files(entry: Path) -> list[Path]:
     )
     if not found and _has_dicom(entry):
         return [entry]
+    found = found or sorted(file for file in entry.iterdir() if is_archive(file))
     if not found:
         raise NothingToSegmentError(
             "a folder with volumes or DICOM",
@@ -126,9 +151,9 @@ def _has_dicom(folder: Path) -> bool:
     return False
 
 
-def _single(source: Path, output: Path | None) -> Path:
+def _single(name: str, output: Path | None) -> Path:
     if output is None:
-        return Path(f"{case_name(source)}_labels.nii.gz")
+        return Path(f"{name}_labels.nii.gz")
     if is_dir(output):
-        return output / f"{case_name(source)}.nii.gz"
+        return output / f"{name}.nii.gz"
     return output

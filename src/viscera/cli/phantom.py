@@ -38,7 +38,7 @@ def command(
     from viscera.io.nifti_write import check_nifti_name
     from viscera.organs import ORGANS
     from viscera.phantom import make_phantom
-    from viscera.volume import Segmentation
+    from viscera.segmentation import Segmentation
 
     if min(spacing) <= 0:
         raise click.BadParameter("each spacing must be above 0", param_hint="--spacing")

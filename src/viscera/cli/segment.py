@@ -50,6 +50,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--volume", "index", type=int, metavar="N", help="Volume N of a 4-D file, from 0.")
 @click.option("--series", metavar="UID", help="DICOM: this series, not the likeliest.")
 @click.option("--allow-bad-slices", is_flag=True, help="DICOM: fill slices that are damaged.")
+@click.option("--keep-phi", is_flag=True, help="DICOM: reports and names may tell the patient.")
 @click.option("--hu-offset", type=float, default=0.0, help="Add this to every voxel first.")
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
 @click.option(
@@ -79,7 +80,7 @@ def command(
     if list_classes:
         _list_classes(as_json=as_json)
         return
-    plan = plan_cases([*inputs, *more], output)
+    plan = plan_cases([*inputs, *more], output, keep_phi=options["keep_phi"])
     with ThreadPoolExecutor(1) as beside:
         first = beside.submit(fingerprint, plan.cases[0].source)
         # Meanwhile the libraries that take time to import.
@@ -125,14 +126,13 @@ def _segment(
     options: dict[str, Any],
 ) -> dict[str, Any]:
     """One case from file to files."""
-    from viscera.dicom.segmentation import check_one_image
-    from viscera.dicom.sources import check_source
+    from viscera.dicom.identity import identity_of
     from viscera.io import open_volume
     from viscera.stages import Stages
 
     organs = wanted or predictor.bundle.organs
     results.check(case.source, organs)
-    with progress_bar(case.source.name, quiet=options["quiet"]) as tell:
+    with progress_bar(case.shown, quiet=options["quiet"]) as tell:
         stages = Stages(progress=tell)
         with stages.stage("read"):
             volume = open_volume(
@@ -143,13 +143,14 @@ def _segment(
                 allow_bad_slices=options["allow_bad_slices"],
                 limit_mb=predictor.memory_limit_mb,
             ).shifted(options["hu_offset"])
-        if "dicom_seg" in options["output_type"]:
-            check_one_image(volume)
-        if "dicom_rtstruct" in options["output_type"]:
-            check_source(volume)
+            volume = replace(volume, name=case.name)
+        results.check_volume(volume)
         segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
         if wanted:
             segmentation = segmentation.only(wanted)
+        if options["keep_phi"]:
+            told = {**segmentation.provenance, "patient": identity_of(volume)}
+            segmentation = replace(segmentation, provenance=told)
         report = results.write(segmentation, stages)
     _tell_people(case, report, options)
     return report
@@ -172,7 +173,7 @@ def _batch(
         if not own.overwrite:
             ours = own.ours(case.source)
             if ours and own.complete(organs):
-                _say(f"{case.source.name}: finished already", options)
+                _say(f"{case.shown}: finished already", options)
                 continue
             # What an interrupted run left is done again; what others made is not touched.
             own = replace(own, overwrite=ours)
@@ -182,7 +183,7 @@ def _batch(
             raise
         except VisceraError as error:
             click.echo(f"viscera: {error}", err=True)
-            failures.note(case.source.name, error)
+            failures.note(case.shown, error)
     return reports
 
 
@@ -196,10 +197,13 @@ def _made_by(
 
 
 def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:
+    if case.shown != case.source.name:
+        told = "its name tells the patient, so that results are called"
+        _say(f"a series: {told} {case.name}; --keep-phi keeps it", options)
     for finding in report["findings"]:
         if finding["level"] != "info" or options["verbose"]:
             hint = f"; {finding['hint']}" if finding["hint"] else ""
-            _say(f"{case.source.name}: {finding['level']}: {finding['message']}{hint}", options)
+            _say(f"{case.shown}: {finding['level']}: {finding['message']}{hint}", options)
     if options["verbose"]:
         for name, cost in report["stages"].items():
             _say(f"  {name:12} {cost['seconds']:8.2f} s  {cost['peak_mb']:7.0f} MB", options)

@@ -52,7 +52,7 @@ def open_series(
     Args:
         source: folder, zip archive or file.
         series: Series Instance UID of the one to take.
-        strict: refuse where several are alike.
+        strict: refuse where several are alike, and what else deserves a warning.
         allow_bad: slices that cannot be read are filled from their neighbours.
         name: the case's name.
 
@@ -76,6 +76,14 @@ def open_series(
         findings.append(Finding("warning", "dicom-damaged", message, "export them again"))
     made = stack(one.slices, where=source)
     findings += [*_of_slices(one), *made.findings]
+    for finding in findings:
+        if strict and finding.level == "warning":
+            raise InputError(
+                "a series of which nothing must be assumed",
+                found=finding.message,
+                remedy=finding.hint or "leave --strict out",
+                where=source,
+            )
     return Volume(DicomVoxels(made, allow_bad), made.affine, name, None, tuple(findings))
 
 

@@ -13,7 +13,8 @@ from viscera.dicom.sources import check_source, on_slices, organs_found, read_so
 from viscera.dicom.stack import Stack
 from viscera.errors import InputError
 from viscera.organs import CATEGORY, SIDES, Organ
-from viscera.volume import Labels, Segmentation, Volume
+from viscera.segmentation import Segmentation
+from viscera.volume import Labels, Volume
 
 
 def check_one_image(volume: Volume) -> Stack:

@@ -13,7 +13,8 @@ from viscera.dicom.stack import Stack
 from viscera.dicom.voxels import DicomVoxels
 from viscera.errors import InputError, UsageError
 from viscera.organs import Organ
-from viscera.volume import Labels, Segmentation, Volume
+from viscera.segmentation import Segmentation
+from viscera.volume import Labels, Volume
 
 # Type 2 of the modules that a result shares with its source (PS3.3 A.51.3, A.19.3): some sources
 # lack them.

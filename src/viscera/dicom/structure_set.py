@@ -12,7 +12,8 @@ from viscera.dicom.slices import Slice
 from viscera.dicom.sources import check_source, labels_in, on_slices, organs_found, read_source
 from viscera.dicom.stack import Stack
 from viscera.organs import CATEGORY, SIDES, Organ
-from viscera.volume import Labels, Segmentation
+from viscera.segmentation import Segmentation
+from viscera.volume import Labels
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # what PS3.3 C.8.8.5 asks for, retired as it is
 _KEPT = (

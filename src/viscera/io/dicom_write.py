@@ -8,7 +8,7 @@ from typing import Any
 from viscera.dicom.segmentation import segmentation_dataset
 from viscera.dicom.structure_set import structure_set_dataset
 from viscera.io.atomic import atomic_write
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 
 def write_dicom_seg(

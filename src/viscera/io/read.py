@@ -135,10 +135,11 @@ def read_volume(
         ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
+    room = Room(available_mb() if limit_mb is None else limit_mb)
     if looks_like_dicom(path):
         opened = open_volume(path, index=index, limit_mb=limit_mb, strict=strict)
-        return replace(opened, voxels=opened.data)
-    room = Room(available_mb() if limit_mb is None else limit_mb)
+        room.check_held(opened.shape, opened.voxels.dtype, where=path)
+        return opened.read()
     stored = _read(path, room, index=index, strict=strict)
     data, more = to_hu(stored.values, slope=stored.slope, inter=stored.inter, where=path)
     findings = (*stored.findings, *more)

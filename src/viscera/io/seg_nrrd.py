@@ -9,7 +9,7 @@ import numpy as np
 
 from viscera.io.atomic import atomic_write
 from viscera.organs import CATEGORY, SIDES, Organ
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 
 def write_seg_nrrd(path: Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:

@@ -49,17 +49,9 @@ class Room:
                 remedy="make sure that this is a CT and not a damaged or hostile file",
                 where=reader.path,
             )
+        if self.held:
+            self.check_held(shape, dtype, where=reader.path)
         declared_mb = math.prod(shape) * dtype.itemsize / 1e6
-        # The stored voxels, and HU beside them where their type must change.
-        converted = not self.labels and dtype != np.int16
-        need_mb = declared_mb + (math.prod(shape) * 4 / 1e6 if converted else 0)
-        if self.held and need_mb > self.limit_mb:
-            raise ResourceError(
-                f"at most {self.limit_mb:.0f} MB of voxels",
-                found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
-                remedy="raise --memory-limit, or crop or resample the volume",
-                where=reader.path,
-            )
         bomb = declared_mb > _BOMB_MB and declared_mb * 1e6 / reader.size > _BOMB_RATIO
         if bomb and not self.labels:
             raise ResourceError(
@@ -67,6 +59,25 @@ class Room:
                 found=f"{declared_mb:.0f} MB declared in a file of {reader.size / 1e6:.2f} MB",
                 remedy="make sure that this is a CT and not a damaged or hostile file",
                 where=reader.path,
+            )
+
+    def check_held(
+        self, shape: tuple[int, ...], dtype: np.dtype[np.generic], *, where: object
+    ) -> None:
+        """Judge what voxels take once they lie in memory.
+
+        Raises:
+            ResourceError: more than there is.
+        """
+        # The stored voxels, and HU beside them where their type must change.
+        converted = not self.labels and dtype != np.int16
+        need_mb = math.prod(shape) * (dtype.itemsize + (4 if converted else 0)) / 1e6
+        if need_mb > self.limit_mb:
+            raise ResourceError(
+                f"at most {self.limit_mb:.0f} MB of voxels",
+                found=f"{need_mb:.0f} MB for {' x '.join(map(str, shape))} of {dtype.name}",
+                remedy="raise --memory-limit, or crop or resample the volume",
+                where=where,
             )
 
 

@@ -12,7 +12,8 @@ import numpy as np
 from viscera.io.atomic import write_text
 from viscera.io.nifti_write import write_nifti
 from viscera.organs import Organ
-from viscera.volume import Labels, Segmentation, Volume
+from viscera.segmentation import Segmentation
+from viscera.volume import Labels, Volume
 
 
 def write_labels(path: str | Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from viscera.postprocess.components import find_components
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 
 @dataclass(frozen=True)

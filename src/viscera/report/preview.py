@@ -21,7 +21,7 @@ from viscera.report.panel import (
     font,
     surroundings,
 )
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 _PANEL_PX = 560  # height of a panel; widths follow the anatomy
 _WIDEST_PX = 1.35 * _PANEL_PX

@@ -11,7 +11,7 @@ import platform
 from typing import Any
 
 from viscera import __version__
-from viscera.volume import Segmentation
+from viscera.segmentation import Segmentation
 
 
 def report_of(segmentation: Segmentation) -> dict[str, Any]:

@@ -19,7 +19,8 @@ from viscera.metrics.overlap import count_voxels, dice
 from viscera.organs import PAIRS
 from viscera.postprocess.components import find_components
 from viscera.predictor import Predictor
-from viscera.volume import Labels, Segmentation, Volume
+from viscera.segmentation import Segmentation
+from viscera.volume import Labels, Volume
 
 # Millilitres of adult organs, sick ones included: below or above, it is something else. The lower
 # bound says nothing of an organ that the scan cuts.

@@ -19,9 +19,9 @@ from viscera.errors import InputError
 from viscera.io.atomic import write_text
 from viscera.organs import ORGANS
 from viscera.results import Results
+from viscera.segmentation import Segmentation
 from viscera.stages import Stages
 from viscera.training.pseudo import Trust, weight_of
-from viscera.volume import Segmentation
 
 LIST, TRUST = "cases.csv", "trust.csv"
 
