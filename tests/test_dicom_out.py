@@ -281,8 +281,8 @@ def test_dicom_results_need_a_series_with_uids(tmp_path, write):
             write(tmp_path / "out.dcm", Segmentation(labels, volume, ORGANS))
 
     refused(UsageError, "a DICOM series")
-    refused(InputError, "anonymised without", "a", SOPInstanceUID=lambda _k: "")
-    refused(InputError, "anonymised without", "b", FrameOfReferenceUID=lambda _k: "")
+    refused(InputError, "found no SOPInstanceUID", "a", SOPInstanceUID=lambda _k: "")
+    refused(InputError, "found no FrameOfReferenceUID", "b", FrameOfReferenceUID=lambda _k: "")
     refused(InputError, "3 frames of reference", "c", FrameOfReferenceUID=lambda k: f"1.2.{k + 1}")
     assert not (tmp_path / "out.dcm").exists()
 

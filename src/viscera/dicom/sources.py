@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viscera.dicom.files import Item
+from viscera.dicom.slices import Slice
 from viscera.dicom.stack import Stack
 from viscera.dicom.voxels import DicomVoxels
 from viscera.errors import InputError, UsageError
@@ -22,6 +24,14 @@ _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
+# What results refer to, by keyword.
+_REFERRED: dict[str, Callable[[Slice], str]] = {
+    "SOPInstanceUID": lambda one: one.uid,
+    "SOPClassUID": lambda one: one.sop_class,
+    "StudyInstanceUID": lambda one: one.study,
+    "SeriesInstanceUID": lambda one: one.series,
+    "FrameOfReferenceUID": lambda one: one.frame_of_reference,
+}
 
 
 def check_source(volume: Volume) -> Stack:
@@ -40,16 +50,12 @@ def check_source(volume: Volume) -> Stack:
         )
     slices = voxels.stack.slices
     places = {one.frame_of_reference for one in slices}
-    named = all(one.uid and one.sop_class and one.study and one.series for one in slices)
-    if not named or "" in places:
-        found = "some or none: the series was anonymised without"
-    elif len(places) > 1:
-        found = f"{len(places)} frames of reference"
-    else:
+    missing = [name for name, value in _REFERRED.items() if not all(map(value, slices))]
+    if not missing and len(places) == 1:
         return voxels.stack
     raise InputError(
-        "UIDs of study, series, slices and one frame of reference, which DICOM results refer to",
-        found=found,
+        "UIDs of study, series and slices and one frame of reference, which DICOM results refer to",
+        found=f"no {', '.join(missing)}" if missing else f"{len(places)} frames of reference",
         remedy="choose --output-type nifti or seg_nrrd",
         where=slices[0].item,
     )
@@ -72,17 +78,15 @@ def on_slices(stack: Stack, labels: Labels) -> Labels:
     return np.ascontiguousarray(chosen)
 
 
-def labels_in(values: Labels) -> NDArray[np.bool_]:
-    """Of each label from 0 to 255, whether it is there."""
-    present = np.zeros(256, dtype=bool)
-    for plane in values:
-        present[plane] = True
-    return present
+def labels_by_slice(values: Labels) -> NDArray[np.bool_]:
+    """[slice, 256] of each label, whether it is on a slice of these [slice, row, column]."""
+    counts = np.stack([np.bincount(plane.ravel(), minlength=256) for plane in values])
+    return np.asarray(counts > 0)
 
 
 def organs_found(segmentation: Segmentation, values: Labels) -> tuple[Organ, ...]:
     """The organs that these labels show; all that were looked for where they show none."""
-    present = labels_in(values)
+    present = np.asarray(labels_by_slice(values).any(axis=0))
     found = tuple(organ for organ in segmentation.organs if present[organ.id])
     return found or segmentation.organs
 

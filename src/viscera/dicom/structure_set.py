@@ -9,7 +9,13 @@ from typing import Any
 from viscera import __version__
 from viscera.dicom.contours import Polygon, closed_contours
 from viscera.dicom.slices import Slice
-from viscera.dicom.sources import check_source, labels_in, on_slices, organs_found, read_source
+from viscera.dicom.sources import (
+    check_source,
+    labels_by_slice,
+    on_slices,
+    organs_found,
+    read_source,
+)
 from viscera.dicom.stack import Stack
 from viscera.organs import CATEGORY, SIDES, Organ
 from viscera.segmentation import Segmentation
@@ -160,8 +166,7 @@ def _contours(stack: Stack, values: Labels, organs: tuple[Organ, ...]) -> list[A
         organs: in the order of the regions.
     """
     found: dict[int, list[Any]] = defaultdict(list)
-    for plane, one in zip(values, stack.slices, strict=True):
-        present = labels_in(plane)
+    for plane, one, present in zip(values, stack.slices, labels_by_slice(values), strict=True):
         for organ in organs:
             if present[organ.id]:
                 polygons = closed_contours(plane == organ.id)
@@ -177,8 +182,7 @@ def _contours(stack: Stack, values: Labels, organs: tuple[Organ, ...]) -> list[A
 
 def _contour(polygon: Polygon, one: Slice) -> Any:
     """A polygon on a slice, in the patient's millimetres (PS3.3 C.7.6.2.1.1)."""
-    from pydicom.dataelem import RawDataElement
-    from pydicom.tag import Tag
+    from pydicom.dataelem import DataElement
 
     assert one.position_mm is not None
     assert one.cosines is not None
@@ -190,9 +194,7 @@ def _contour(polygon: Polygon, one: Slice) -> Any:
         ContourGeometricType="CLOSED_PLANAR",
         NumberOfContourPoints=len(points_mm),
     )
-    # As text, since a number object each would take most of the time.
-    text = "\\".join(f"{number:.4f}" for number in points_mm.ravel().tolist()).encode()
-    text += b" " * (len(text) % 2)
-    tag = Tag("ContourData")
-    data[tag] = RawDataElement(tag, "DS", len(text), text, 0, True, True)
+    # One text, since a number object each would take most of the time.
+    text = "\\".join(f"{number:.4f}" for number in points_mm.ravel().tolist())
+    data["ContourData"] = DataElement("ContourData", "DS", text, already_converted=True)
     return data
