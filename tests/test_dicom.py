@@ -13,7 +13,7 @@ import pytest
 
 from tests.dicom_series import CORONAL, write_series
 from viscera.dicom.files import begins_as_dicom
-from viscera.errors import InputError, NothingToSegmentError, ResourceError
+from viscera.errors import InputError, NothingToSegmentError, ResourceError, VisceraError
 from viscera.io import open_volume, read_volume
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
@@ -276,6 +276,41 @@ def test_what_begins_as_dicom():
     assert begins_as_dicom(b"\x08\0\x05\0CS\x0a\0ISO_IR 100" + bytes(200))
     assert not begins_as_dicom(b"PK\x03\x04" + bytes(200))
     assert not begins_as_dicom(b"")
+
+
+# Damage
+
+
+def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
+    """A few hundred damaged files: nothing but errors of our own ever comes out."""
+    from tests.test_dicom_peers import SYNTAXES
+
+    values, random = stored((2, 10, 12)), np.random.default_rng(5)
+    sources = {}
+    for name in ("plain", "implicit", "deflated", "rle"):
+        written = write_series(tmp_path / name, values)
+        if name != "plain":
+            SYNTAXES[name](tmp_path / name)
+        sources[name] = [path.read_bytes() for path in written]
+    folder, refused = tmp_path / "damaged", 0
+    folder.mkdir()
+    for n in range(400):
+        good, bad = list(sources.values())[n % 4]
+        content = bytearray(bad)
+        for _ in range(random.integers(1, 6)):
+            at = int(random.integers(100, len(content)))
+            if random.random() < 0.2:
+                del content[at : at + int(random.integers(1, 40))]
+            else:
+                content[at : at + 2] = random.bytes(2)
+        (folder / "good").write_bytes(good)
+        (folder / "bad").write_bytes(content)
+        try:
+            for _ in open_volume(folder, allow_bad_slices=n % 3 == 0).slabs():
+                pass
+        except VisceraError:
+            refused += 1
+    assert 40 < refused < 400
 
 
 # Strictness, memory, findings

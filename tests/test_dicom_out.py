@@ -6,9 +6,11 @@ import subprocess
 import numpy as np
 import pytest
 
+from tests.conftest import SHARED, needs_shared
 from tests.dicom_series import STACKS, enhanced, write_phantom, write_series
 from viscera.dicom import open_series
 from viscera.dicom.contours import closed_contours
+from viscera.dicom.sources import on_slices
 from viscera.errors import InputError, UsageError
 from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
 from viscera.io.seg_nrrd import write_seg_nrrd
@@ -160,6 +162,44 @@ def test_an_rtstruct_read_by_plastimatch_is_the_labels(tmp_path, stack):
         middle = np.argwhere(theirs).mean(axis=0)[::-1]
         centres[organ.title] = image.TransformContinuousIndexToPhysicalPoint(middle.tolist())[0]
     check_sides(centres)
+
+
+@needs_shared
+@pytest.mark.skipif(shutil.which("plastimatch") is None, reason="needs plastimatch")
+def test_results_of_a_real_series_are_read_back(tmp_path):
+    """Two slices are missing, the first is out of step: results lie on those there are."""
+    import SimpleITK
+
+    from viscera import Predictor
+
+    folder = SHARED / "data" / "dicom" / "tcga_bc_a10x_2_missing"
+    segmentation = Predictor("default", overlap=0.0).segment(folder)
+    stack = segmentation.volume.voxels.stack
+    expected = on_slices(stack, segmentation.labels)
+    segmentation.save(tmp_path / "seg.dcm")
+    seg = highdicom.seg.segread(tmp_path / "seg.dcm")
+    pixels = seg.get_pixels_by_source_instance(
+        [one.uid for one in stack.slices],
+        combine_segments=True,
+        assert_missing_frames_are_empty=True,
+    )
+    number_of = {seg.get_segment_description(n).segment_label: n for n in seg.segment_numbers}
+    segmentation.save(tmp_path / "rtstruct.dcm", output_type="dicom_rtstruct")
+    call = ["plastimatch", "convert", "--input", "rtstruct.dcm", "--referenced-ct", str(folder)]
+    call += ["--output-prefix", "masks", "--prefix-format", "nrrd"]
+    subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)
+    for organ in (organ for organ in ORGANS if segmentation.volumes_ml()[organ.name]):
+        mask = expected == organ.id
+        np.testing.assert_array_equal(pixels == number_of[organ.title], mask)
+        image = SimpleITK.ReadImage(str(tmp_path / "masks" / f"{organ.name}.nrrd"))
+        theirs = SimpleITK.GetArrayFromImage(image) > 0
+        both, all_ = 0, 0
+        for plane, one in zip(mask, stack.slices, strict=True):
+            k = (one.position_mm[2] - image.GetOrigin()[2]) / image.GetSpacing()[2]
+            if abs(k - round(k)) < 0.05:  # plastimatch's grid misses the slice out of step
+                drawn = theirs[round(k)]
+                both, all_ = both + (drawn & plane).sum(), all_ + drawn.sum() + plane.sum()
+        assert 2 * both / all_ >= 0.97, organ.name
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of dicom3tools")

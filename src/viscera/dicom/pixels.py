@@ -34,15 +34,17 @@ def check_decoder(one: Slice) -> None:
 
     if one.raw_at is not None:
         return
-    name = UID(one.syntax).name
-    try:
-        able = get_decoder(UID(one.syntax)).is_available
-    except NotImplementedError:
-        able = False
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of damaged UIDs
+        syntax = UID(one.syntax)
+        try:
+            able = get_decoder(syntax).is_available
+        except NotImplementedError:
+            able = False
     if not able:
         raise InputError(
             "a transfer syntax that can be decoded",
-            found=name,
+            found=syntax.name,
             remedy="run pip install 'viscera[dicom]', or export the series uncompressed",
             where=one.item,
         )
