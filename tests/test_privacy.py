@@ -6,8 +6,10 @@ import shutil
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 
+from tests.dicom_series import write_series
 from viscera.engine import ENGINES
 from viscera.io import write_volume
 from viscera.phantom import make_phantom
@@ -87,6 +89,21 @@ def test_no_connection_and_no_file_but_the_results(call, engine, tmp_path):
     talks, files = trace(command, tmp_path / "strace.log", environment)
     assert talks == []
     assert any(f.startswith(str(tmp_path / "out")) for f in files), "the trace saw the run"
+    allowed = (str(tmp_path / "out"), str(tmp_path / "home" / "cache"), "/dev/", "/proc/")
+    assert [f for f in files if not f.startswith(allowed)] == []
+
+
+@traced
+def test_no_connection_and_no_file_but_the_results_of_a_series(call, tmp_path, small_phantom):
+    pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
+    command, environment, _ = call("onnxruntime")
+    values = np.ascontiguousarray(small_phantom[0].data.transpose(2, 1, 0))
+    write_series(tmp_path / "study", values, spacing_mm=(7.0, 7.5), step_mm=(0, 0, 10.0))
+    command[command.index(str(tmp_path / "ct.nii.gz"))] = str(tmp_path / "study")
+    command += ["-ot", "dicom_seg", "-ot", "dicom_rtstruct"]
+    talks, files = trace(command, tmp_path / "strace.log", environment)
+    assert talks == []
+    assert len(list((tmp_path / "out").glob("*.dcm"))) == 2
     allowed = (str(tmp_path / "out"), str(tmp_path / "home" / "cache"), "/dev/", "/proc/")
     assert [f for f in files if not f.startswith(allowed)] == []
 
