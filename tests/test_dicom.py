@@ -12,11 +12,15 @@ import numpy as np
 import pytest
 
 from tests.dicom_series import CORONAL, write_series
-from viscera.dicom.files import begins_as_dicom
+from viscera.dicom.decoder import Decoder, DecoderDiedError
+from viscera.dicom.files import Item, begins_as_dicom
 from viscera.errors import InputError, NothingToSegmentError, ResourceError, VisceraError
 from viscera.io import open_volume, read_volume
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+
+
+RLE = "1.2.840.10008.1.2.5"
 
 
 def stored(shape=(9, 12, 16), kind=np.int16):
@@ -311,6 +315,26 @@ def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
         except VisceraError:
             refused += 1
     assert 40 < refused < 400
+
+
+def test_a_decoder_that_dies_takes_nobody_with_it(tmp_path):
+    written = write_series(tmp_path, stored(), edit=lambda data, _k: data.compress(RLE))
+    decoder, item = Decoder(), Item(written[0])
+    first = decoder.decode(item, 0)
+    decoder._process.kill()
+    decoder._process.wait()
+    with pytest.raises(DecoderDiedError):
+        decoder.decode(item, 0)
+    np.testing.assert_array_equal(decoder.decode(item, 0), first)
+    bad = tmp_path / "bad"
+    bad.write_bytes(written[1].read_bytes()[:200])
+    damaged = Item(bad)
+    for _ in range(2):  # never the pixels of the file before
+        with pytest.raises(ValueError, match="Error"):
+            decoder.decode(damaged, 0)
+    process = decoder._process
+    decoder.close()
+    assert process.poll() is not None
 
 
 # Strictness, memory, findings

@@ -253,6 +253,19 @@ def dicom_codestream(folder):
     return study
 
 
+def dicom_deadly(folder, syntax="jpeg lossless"):
+    """A number of bits in one slice's codestream of which GDCM 3.2 dies."""
+    study = dicom_syntax(folder, syntax)
+    path = sorted(study.iterdir())[12]
+    content = bytearray(path.read_bytes())
+    if syntax == "jpeg lossless":
+        content[content.index(b"\xff\xd8\xff\xc3") + 6] = 0xFF
+    else:
+        content[content.index(b"\xff\x4f\xff\x51") + 42] = 0x63
+    path.write_bytes(content)
+    return study
+
+
 def dicom_bare(folder, syntax="implicit"):
     """No preamble and no meta group, as files of old have it."""
     from pydicom import dcmread

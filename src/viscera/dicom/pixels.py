@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import io
 import warnings
 from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from viscera.dicom.decoder import Decoder, DecoderDiedError
 from viscera.dicom.files import Item
 from viscera.dicom.header import BIG_ENDIAN, DEFLATED, inflated, read_meta
 from viscera.dicom.slices import Slice
@@ -19,8 +19,6 @@ from viscera.hu import AIR_HU
 _NOTHING_HU = -1500
 # Compressions that keep each pixel's bits as they were stored, besides none: RLE, big endian.
 _AS_STORED = ("1.2.840.10008.1.2.5", BIG_ENDIAN)
-# JPEG-LS, lossless and near: GDCM, which pydicom would ask first, takes more than twice as long.
-_FASTER = {"1.2.840.10008.1.2.4.80": "pyjpegls", "1.2.840.10008.1.2.4.81": "pyjpegls"}
 
 
 def check_decoder(one: Slice) -> None:
@@ -55,7 +53,8 @@ class PixelReader:
 
     def __init__(self) -> None:
         self._item: Item | None = None
-        self._opened: Any = None
+        self._file: BinaryIO | None = None
+        self._decoder = Decoder()
 
     def stored(self, one: Slice) -> NDArray[Any]:
         """Stored values [row, column] of a slice.
@@ -74,31 +73,35 @@ class PixelReader:
             values = self._raw(one) if one.raw_at is not None else self._decoded(one)
         except (InputError, ResourceError):
             raise
+        except DecoderDiedError as error:
+            raise _damaged(one.item, "the decoder died of it") from error
         except Exception as error:  # decoders raise many kinds
-            raise _damaged(one.item, type(error).__name__) from error
+            raise _damaged(one.item, str(error) or type(error).__name__) from error
         if values.shape != one.shape:
             raise _damaged(one.item, f"{values.shape} pixels")
         return values
+
+    def close(self) -> None:
+        """Let go of the last file and of the decoder."""
+        self._decoder.close()
+        if self._file is not None:
+            self._file.close()
+        self._item = self._file = None
 
     def __enter__(self) -> PixelReader:
         return self
 
     def __exit__(self, *_error: object) -> None:
-        self._close()
-
-    def _close(self) -> None:
-        if isinstance(self._opened, io.IOBase):
-            self._opened.close()
-        self._item = self._opened = None
+        self.close()
 
     def _raw(self, one: Slice) -> NDArray[Any]:
-        if self._item is not one.item:
-            self._close()
-            self._item, self._opened = one.item, _uncompressed(one)
+        if self._file is None or self._item is not one.item:
+            self.close()
+            self._item, self._file = one.item, _uncompressed(one)
         kind = np.dtype(f"<{'i' if one.signed else 'u'}{one.bits[0] // 8}")
         size = one.shape[0] * one.shape[1] * kind.itemsize
-        self._opened.seek(one.raw_at)
-        content = self._opened.read(size)
+        self._file.seek(one.raw_at or 0)
+        content = self._file.read(size)
         if len(content) < size:
             raise InputError(
                 f"{size} bytes of pixels",
@@ -109,21 +112,7 @@ class PixelReader:
         return _without_overlay(np.frombuffer(content, kind).reshape(one.shape), one)
 
     def _decoded(self, one: Slice) -> NDArray[Any]:
-        from pydicom import dcmread
-        from pydicom.pixels import get_decoder, pixel_array
-        from pydicom.uid import UID
-
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # what a decoder mends
-            if self._item is not one.item:
-                self._close()
-                with one.item.open() as file:
-                    self._item, self._opened = one.item, dcmread(file, force=True)
-            able = get_decoder(UID(one.syntax)).available_plugins
-            plugin = next((name for name in able if name == _FASTER.get(one.syntax)), "")
-            values = np.asarray(
-                pixel_array(self._opened, index=one.frame, raw=True, decoding_plugin=plugin)
-            )
+        values = self._decoder.decode(one.item, one.frame)
         return _without_overlay(values, one) if one.syntax in _AS_STORED else values
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from queue import SimpleQueue
 from typing import Any
 
 import numpy as np
@@ -15,6 +17,7 @@ from viscera.errors import InputError
 from viscera.findings import Finding
 from viscera.hu import AIR_HU, to_hu
 from viscera.pipeline import ahead
+from viscera.resources import thread_count
 from viscera.volume import SLAB_PLANES, Hu
 
 
@@ -55,8 +58,7 @@ class DicomVoxels:
 
     def _pieces(self, findings: list[Finding]) -> Iterator[Hu]:
         planes, dtype = self.stack.planes, self.dtype
-        with PixelReader() as pixels:
-            reader = _Reader(self.stack, pixels, allow_bad=self.allow_bad)
+        with _Planes(self.stack, allow_bad=self.allow_bad) as reader:
             for start in range(0, len(planes), SLAB_PLANES):
                 part = planes[start : start + SLAB_PLANES]
                 piece = np.empty((*self.shape[:2], len(part)), dtype=dtype, order="F")
@@ -70,14 +72,30 @@ class DicomVoxels:
         findings += reader.findings()
 
 
-class _Reader:
-    """Decodes slices, keeps the last few, and fills those that cannot be decoded."""
+class _Planes:
+    """HU of slices, some of them ahead of their use; those that cannot be decoded are filled."""
 
-    def __init__(self, stack: Stack, pixels: PixelReader, *, allow_bad: bool) -> None:
-        self._stack, self._pixels, self._allow_bad = stack, pixels, allow_bad
+    def __init__(self, stack: Stack, *, allow_bad: bool) -> None:
+        self._slices, self._allow_bad = stack.slices, allow_bad
+        # A process that decodes takes as long to start as 15 slices take it.
+        compressed = sum(one.raw_at is None for one in stack.slices)
+        workers = max(1, min(thread_count(), compressed // 10))
+        self._pool, self._ahead = ThreadPoolExecutor(workers), 2 * workers
+        self._readers: SimpleQueue[PixelReader] = SimpleQueue()
+        for _ in range(workers):
+            self._readers.put(PixelReader())
+        self._begun: dict[int, Future[tuple[NDArray[Any], int] | None]] = {}
         self._kept: dict[int, NDArray[Any] | None] = {}
         self._bad: set[int] = set()
-        self._empty = 0
+        self._empty: dict[int, int] = {}
+
+    def __enter__(self) -> _Planes:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._pool.shutdown(cancel_futures=True)
+        while not self._readers.empty():
+            self._readers.get().close()
 
     def plane(self, number: int) -> NDArray[Any]:
         """HU [row, column] of a slice, or what its nearest good neighbours make of it."""
@@ -85,7 +103,7 @@ class _Reader:
         if own is not None:
             return own
         near = []
-        for others in (range(number - 1, -1, -1), range(number + 1, len(self._stack.slices))):
+        for others in (range(number - 1, -1, -1), range(number + 1, len(self._slices))):
             for other in others:
                 if (plane := self._decoded(other)) is not None:
                     near.append((abs(other - number), plane))
@@ -95,7 +113,7 @@ class _Reader:
                 "one slice that can be decoded",
                 found="none",
                 remedy="export the series again",
-                where=self._stack.slices[number].item,
+                where=self._slices[number].item,
             )
         total = sum(1 / distance for distance, _ in near)
         mixed: NDArray[Any] = sum(plane / distance for distance, plane in near) / total  # type: ignore[assignment]
@@ -103,24 +121,31 @@ class _Reader:
 
     def _decoded(self, number: int) -> NDArray[Any] | None:
         if number not in self._kept:
+            for n in range(number, min(number + self._ahead, len(self._slices))):
+                if n not in self._kept and n not in self._begun:
+                    self._begun[n] = self._pool.submit(self._read, n)
             while len(self._kept) > 3:
                 self._kept.pop(next(iter(self._kept)))
-            self._kept[number] = self._read(number)
+            read = self._begun.pop(number).result()
+            self._kept[number] = None if read is None else read[0]
+            self._empty[number] = 0 if read is None else read[1]
         return self._kept[number]
 
-    def _read(self, number: int) -> NDArray[Any] | None:
-        one = self._stack.slices[number]
+    def _read(self, number: int) -> tuple[NDArray[Any], int] | None:
+        """Plane and number of its voxels that were no measurement; None where it is damaged."""
+        one = self._slices[number]
         if number in self._bad:
             return None
+        reader = self._readers.get()
         try:
-            plane, empty = to_plane(one, self._pixels.stored(one))
+            return to_plane(one, reader.stored(one))
         except InputError:
             if not self._allow_bad:
                 raise
             self._bad.add(number)
             return None
-        self._empty += empty
-        return plane
+        finally:
+            self._readers.put(reader)
 
     def findings(self) -> list[Finding]:
         """What was noticed on the way."""
@@ -128,7 +153,7 @@ class _Reader:
         if self._bad:
             message = f"{len(self._bad)} slices could not be decoded and were filled"
             found.append(Finding("warning", "dicom-bad-slices", message, "export them again"))
-        if self._empty:
-            message = f"{self._empty} voxels outside the field of view were set to {AIR_HU} HU"
+        if empty := sum(self._empty.values()):
+            message = f"{empty} voxels outside the field of view were set to {AIR_HU} HU"
             found.append(Finding("info", "dicom-padding", message))
         return found
