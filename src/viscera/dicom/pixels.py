@@ -17,6 +17,7 @@ from viscera.hu import AIR_HU
 
 # No tissue and no air: scanners write -2000 or -3024 where they measured nothing.
 _NOTHING_HU = -1500
+_JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 # Compressions that keep each pixel's bits as they were stored, besides none: RLE, big endian.
 _AS_STORED = ("1.2.840.10008.1.2.5", BIG_ENDIAN)
 
@@ -39,6 +40,8 @@ def check_decoder(one: Slice) -> None:
             able = get_decoder(syntax).is_available
         except NotImplementedError:
             able = False
+    if one.syntax == _JPEG_EXTENDED and one.bits[1] > 8:
+        able = False  # decoders are there, but for 8 bits only
     if not able:
         raise InputError(
             "a transfer syntax that can be decoded",
