@@ -217,10 +217,10 @@ def dicom_syntax(folder, name="jpeg lossless"):
     return study
 
 
-def dicom_syntax_unknown(folder):
+def dicom_syntax_unknown(folder, uid="1.2.840.10008.1.2.4.100"):
 
     def edit(data, _k):
-        data.file_meta.TransferSyntaxUID = "1.2.840.10008.1.2.4.100"  # MPEG-2
+        data.file_meta.TransferSyntaxUID = uid
         data.PixelData = (
             b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\4\0\0\0abcd\xfe\xff\xdd\xe0\0\0\0\0"
         )
