@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import warnings
 import zipfile
 
 import numpy as np
@@ -14,6 +15,7 @@ import pytest
 from tests.dicom_series import CORONAL, write_series
 from viscera.dicom.decoder import Decoder, DecoderDiedError
 from viscera.dicom.files import Item, begins_as_dicom
+from viscera.dicom.identity import name_without_patient
 from viscera.errors import InputError, NothingToSegmentError, ResourceError, VisceraError
 from viscera.io import open_volume, read_volume
 
@@ -123,6 +125,24 @@ def test_several_patients_are_refused(tmp_path):
     assert open_volume(tmp_path, series="1.2.3.2").shape == (16, 12, 9)
 
 
+@pytest.mark.parametrize("blank", [True, False])
+def test_patients_of_one_uid_are_never_one_series(tmp_path, blank):
+    """As anonymisers leave them that blank every UID, or give all the same one."""
+
+    def of(patient):
+        def edit(data, _k):
+            data.PatientID = patient
+            if blank:
+                data.StudyInstanceUID = data.SeriesInstanceUID = ""
+
+        return edit
+
+    write_series(tmp_path / "a", stored((5, 12, 16)), edit=of("1"))
+    write_series(tmp_path / "b", stored((5, 12, 16)), edit=of("2"), origin_mm=(-40, -30, 115))
+    with pytest.raises(InputError, match="2 studies or patients"):
+        open_volume(tmp_path)
+
+
 def test_a_scout_within_the_series_is_left_out(tmp_path):
     def edit(data, k):
         if k == 0:
@@ -145,6 +165,29 @@ def test_a_slice_that_stands_there_twice_is_taken_once(tmp_path):
     data.save_as(tmp_path / "copy")
     with pytest.raises(InputError, match="one picture at each position"):
         open_volume(tmp_path)
+
+
+def test_of_two_copies_the_good_one_is_kept_when_bad_slices_are_allowed(tmp_path):
+    values = stored()
+    written = write_series(tmp_path, values)
+    content = written[3].read_bytes()
+    for name in ("IM", "zz"):  # before and behind the good one
+        (tmp_path / name).write_bytes(content[:-50])
+    with pytest.raises(InputError, match="cut off"):
+        open_volume(tmp_path)
+    volume = open_volume(tmp_path, allow_bad_slices=True)
+    np.testing.assert_array_equal(volume.data, values.transpose(2, 1, 0))
+
+
+@pytest.mark.parametrize("spacing", [0.625, 1.25, 2.5, 0.9])
+def test_positions_that_were_rounded_are_even(tmp_path, spacing):
+    values = stored((40, 12, 16))
+    places = [(-40, -30, round(100 + spacing * k, 1)) for k in range(40)]
+    write_series(tmp_path, values, positions_mm=places)
+    volume = open_volume(tmp_path)
+    assert codes(volume) == []
+    np.testing.assert_array_equal(volume.data, values.transpose(2, 1, 0))
+    assert volume.affine.spacing_mm[2] == pytest.approx(spacing, abs=0.003)
 
 
 def test_up_to_two_missing_slices_are_interpolated(tmp_path):
@@ -209,6 +252,50 @@ def test_the_detectors_spacing_serves_for_want_of_another(tmp_path):
         open_volume(tmp_path / "b")
 
 
+def set_to(**values):
+    def edit(data, _k):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for keyword, value in values.items():
+                setattr(data, keyword, value)
+
+    return edit
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [("RescaleSlope", "1e30"), ("RescaleIntercept", "1e30"), ("RescaleSlope", "1.5e300")],
+)
+def test_numbers_beyond_sense_are_refused(tmp_path, keyword, value):
+    write_series(tmp_path, stored(), edit=set_to(**{keyword: value}))
+    with pytest.raises(InputError, match="a finite RescaleSlope"):
+        open_volume(tmp_path)
+
+
+def test_positions_beyond_sense_are_none(tmp_path):
+    far = set_to(ImagePositionPatient=["0", "0", "1e308"])
+    write_series(tmp_path, stored((2, 12, 16)), edit=far)
+    with pytest.raises(InputError, match="cannot place slices"):
+        open_volume(tmp_path)
+
+
+def test_what_one_can_do_without_stops_nobody(tmp_path):
+    given = set_to(SliceThickness="1.25", ImagerPixelSpacing=["0.5", "0.5"])
+    for path in write_series(tmp_path, stored(), edit=given):
+        content = path.read_bytes().replace(b"1.25", b"1,25").replace(b"0.5\\0.5", b"ab.\\cd.")
+        path.write_bytes(content)
+    (tmp_path / "index").write_bytes(b"\x02\0\0\0\x10\0\0\0" + bytes(400))  # begins as group 2 does
+    volume = open_volume(tmp_path)
+    assert volume.shape == (16, 12, 9)
+    assert codes(volume) == ["dicom-others"]
+
+
+def test_there_is_no_fourth_dimension(tmp_path):
+    write_series(tmp_path, stored())
+    with pytest.raises(InputError, match="4-D NIfTI for --volume"):
+        read_volume(tmp_path, index=0)
+
+
 def test_a_slice_that_is_cut_off_is_refused_or_filled(tmp_path):
     values = stored()
     written = write_series(tmp_path, values)
@@ -237,6 +324,18 @@ def test_a_program_in_the_preamble_is_noted(tmp_path):
     assert codes(open_volume(tmp_path)) == ["dicom-preamble"]
 
 
+def test_links_to_files_are_read_and_those_to_folders_are_not(tmp_path):
+    written = write_series(tmp_path / "store", stored())
+    (tmp_path / "study").mkdir()
+    for path in written:
+        (tmp_path / "study" / path.name).symlink_to(path)
+    (tmp_path / "study" / "again").symlink_to(tmp_path / "study")
+    (tmp_path / "study" / "gone").symlink_to(tmp_path / "nowhere")
+    volume = open_volume(tmp_path / "study")
+    assert volume.shape == (16, 12, 9)
+    assert codes(volume) == []
+
+
 # Archives
 
 
@@ -259,6 +358,18 @@ def test_an_archive_that_leads_out_is_refused(tmp_path, name):
         archive.writestr(name, b"x")
     with pytest.raises(InputError, match="leads out"):
         open_volume(tmp_path / "case.zip")
+
+
+def test_entries_of_one_name_are_two_files(tmp_path):
+    values = stored()
+    written = write_series(tmp_path / "a", values)
+    with zipfile.ZipFile(tmp_path / "case.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # zipfile's own
+        for path in written:
+            archive.writestr("IM", path.read_bytes())
+    np.testing.assert_array_equal(
+        read_volume(tmp_path / "case.zip").data, values.transpose(2, 1, 0)
+    )
 
 
 def test_an_archive_that_bursts_is_refused(tmp_path):
@@ -317,15 +428,40 @@ def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
     assert 40 < refused < 400
 
 
-def test_a_decoder_that_dies_takes_nobody_with_it(tmp_path):
+def dying(decoder):
+    """A process that reads what it is asked for and ends."""
+    code = "import sys; sys.stdin.readline()"
+    decoder._process = subprocess.Popen(
+        [sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    return decoder._process
+
+
+def test_nothing_in_the_current_folder_is_run(tmp_path, monkeypatch):
+    """Where a study lies, files may lie that are called as Python's modules are."""
+    write_series(tmp_path / "study", stored(), edit=lambda data, _k: data.compress(RLE))
+    planted = f"open({str(tmp_path / 'ran')!r}, 'w').close()"
+    for name in ("json", "numpy", "pydicom", "viscera"):
+        (tmp_path / "study" / f"{name}.py").write_text(planted)
+    monkeypatch.chdir(tmp_path / "study")
+    monkeypatch.setattr(sys, "path", ["", *sys.path])
+    assert read_volume(tmp_path / "study").shape == (16, 12, 9)
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_decoder_that_dies_takes_nobody_with_it(tmp_path, monkeypatch):
     written = write_series(tmp_path, stored(), edit=lambda data, _k: data.compress(RLE))
     decoder, item = Decoder(), Item(written[0])
     first = decoder.decode(item, 0)
     decoder._process.kill()
     decoder._process.wait()
+    # What ended it was not this slice: a fresh process decodes it.
+    np.testing.assert_array_equal(decoder.decode(item, 0), first)
+    monkeypatch.setattr(Decoder, "_started", lambda self: dying(self))
+    decoder.close()
     with pytest.raises(DecoderDiedError):
         decoder.decode(item, 0)
-    np.testing.assert_array_equal(decoder.decode(item, 0), first)
+    monkeypatch.undo()
     bad = tmp_path / "bad"
     bad.write_bytes(written[1].read_bytes()[:200])
     damaged = Item(bad)
@@ -427,6 +563,19 @@ def test_results_are_not_called_after_the_patient(tmp_path, nearest, small_phant
     assert told["patient"]["StudyDate"] == "19910203"
 
 
+@pytest.mark.parametrize(
+    ("name", "told"),
+    [
+        ("LI_NA_CT", True), ("Secret", True), ("dob 1901-02-03", True), ("study_19910203", True),
+        ("4711ct", True), ("scan_7", False), ("CT abdomen", False), ("linear", False),
+    ],
+)  # fmt: skip
+def test_what_tells_a_patient(tmp_path, name, told):
+    names = {"PatientName": "Li^Na^Secret", "PatientID": "47-11"}
+    write_series(tmp_path / name, stored((2, 12, 16)), edit=set_to(**names))
+    assert name_without_patient(tmp_path / name, name).startswith("ct_") == told
+
+
 def test_what_was_anonymised_keeps_its_name(tmp_path, nearest, small_phantom):
     def public(data, _k):
         data.PatientID = data.PatientName = "COHORT-0001"
@@ -444,10 +593,15 @@ def test_a_batch_of_archives(tmp_path, nearest, small_phantom):
     for name in ("a", "b"):
         study = patient(tmp_path, small_phantom, name=name)
         shutil.make_archive(str(tmp_path / "in" / name), "zip", study)
+    study = patient(tmp_path, small_phantom, name="c")
+    sorted(study.iterdir())[5].write_bytes(sorted(study.iterdir())[5].read_bytes()[:300])
+    shutil.make_archive(str(tmp_path / "in" / "c"), "zip", study)
     call = ["segment", tmp_path / "in", "-b", nearest, "-o", tmp_path / "out"]
+    call += ["--allow-bad-slices"]
     assert viscera(*call).returncode == 0
-    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["a.nii.gz", "b.nii.gz"]
-    assert viscera(*call).stderr.count("finished already") == 2
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == [
+        "a.nii.gz", "b.nii.gz", "c.nii.gz"]  # fmt: skip
+    assert viscera(*call).stderr.count("finished already") == 3
 
 
 def test_python_writes_every_type(tmp_path, nearest, small_phantom):

@@ -2,6 +2,7 @@
 
 import shutil
 import subprocess
+import warnings
 
 import numpy as np
 import pytest
@@ -323,8 +324,62 @@ def test_dicom_results_need_a_series_with_uids(tmp_path, write):
     refused(UsageError, "a DICOM series")
     refused(InputError, "found no SOPInstanceUID", "a", SOPInstanceUID=lambda _k: "")
     refused(InputError, "found no FrameOfReferenceUID", "b", FrameOfReferenceUID=lambda _k: "")
+    refused(InputError, "slices of one SOPInstanceUID", "d", SOPInstanceUID=lambda _k: "1.2")
     refused(InputError, "3 frames of reference", "c", FrameOfReferenceUID=lambda k: f"1.2.{k + 1}")
     assert not (tmp_path / "out.dcm").exists()
+
+
+ODD_HEADERS = {
+    "dates of another form": {"PatientBirthDate": "03/02/1901", "StudyDate": "20240230"},
+    "times of another form": {"StudyTime": "12:31:00"},
+    "a year alone": {"PatientBirthDate": "1901"},
+    "a sex in words": {"PatientSex": "female"},
+    "no thickness": {"SliceThickness": None},
+    "no character set": {"SpecificCharacterSet": ""},
+    "two character sets": {"SpecificCharacterSet": ["", "ISO 2022 IR 87"]},
+    "a second set": {"SpecificCharacterSet": ["ISO_IR 100", "ISO 2022 IR 87"]},
+    "an unknown set": {"SpecificCharacterSet": "KLINGON"},
+    "a name of many parts": {"PatientName": "A=B=C=D"},
+}
+
+
+@pytest.mark.filterwarnings("default")
+@pytest.mark.parametrize("write", [write_dicom_seg, write_dicom_rtstruct])
+@pytest.mark.parametrize("name", list(ODD_HEADERS))
+def test_headers_that_break_their_form_make_results_all_the_same(
+    tmp_path, name, write, recwarn, caplog
+):
+    """Scanners and anonymisers write such; what is said of it must not quote the patient."""
+
+    def edit(data, _k):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            for keyword, value in ODD_HEADERS[name].items():
+                setattr(data, keyword, value)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        write_series(tmp_path / "ct", np.zeros((3, 12, 16), np.int16), edit=edit)
+    recwarn.clear()
+    caplog.clear()
+    volume = open_series(tmp_path / "ct")
+    labels = np.ones(volume.shape, np.uint8, order="F")
+    write(tmp_path / "out.dcm", Segmentation(labels, volume, ORGANS))
+    assert not list(recwarn)
+    assert not [each for each in caplog.records if each.name.startswith("highdicom")]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        made = pydicom.dcmread(tmp_path / "out.dcm")
+    assert made.PatientID == "SECRET-ID"
+    assert made.PatientBirthDate in ("", "19010203")
+
+
+def test_nothing_found_takes_one_frame_a_segment(tmp_path):
+    write_series(tmp_path / "ct", np.zeros((30, 12, 16), np.int16))
+    volume = open_series(tmp_path / "ct")
+    blank = np.zeros(volume.shape, dtype=np.uint8, order="F")
+    write_dicom_seg(tmp_path / "out.dcm", Segmentation(blank, volume, ORGANS))
+    assert pydicom.dcmread(tmp_path / "out.dcm").NumberOfFrames == 13
 
 
 def test_several_multi_frame_images_take_no_seg(tmp_path):

@@ -228,7 +228,9 @@ class Predictor:
             # Imported here: a caller with arrays needs no reader.
             from viscera.io import open_volume
 
-            return open_volume(source, strict=strict, limit_mb=self.memory_limit_mb)
+            return open_volume(
+                source, strict=strict, limit_mb=self.memory_limit_mb, threads=self.threads
+            )
         return Volume.of(source, affine)
 
     def _loaded(self) -> Engine:

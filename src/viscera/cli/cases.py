@@ -89,7 +89,7 @@ def result_name(source: Path) -> str:
 
 
 def by_case(
-    files: Sequence[Path], *, name_of: Callable[[Path], str] = case_name
+    files: Sequence[Path], *, name_of: Callable[[Path], str] = result_name
 ) -> dict[str, Path]:
     """The file of each case.
 
@@ -130,7 +130,7 @@ def volume_files(entry: Path) -> list[Path]:
     )
     if not found and _has_dicom(entry):
         return [entry]
-    found = found or sorted(file for file in entry.iterdir() if is_archive(file))
+    found = found or sorted(file for file in entry.glob("*.[zZ][iI][pP]") if is_archive(file))
     if not found:
         raise NothingToSegmentError(
             "a folder with volumes or DICOM",
@@ -144,7 +144,7 @@ def volume_files(entry: Path) -> list[Path]:
 def _has_dicom(folder: Path) -> bool:
     """Whether some file in or below a folder begins as DICOM does; the first one tells."""
     for path in folder.rglob("*"):
-        if path.is_file() and not path.is_symlink():
+        if path.is_file():
             with suppress(OSError), path.open("rb") as file:
                 if begins_as_dicom(file.read(HEAD_BYTES)):
                     return True

@@ -142,6 +142,7 @@ def _segment(
                 series=options["series"],
                 allow_bad_slices=options["allow_bad_slices"],
                 limit_mb=predictor.memory_limit_mb,
+                threads=options["threads"],
             ).shifted(options["hu_offset"])
             volume = replace(volume, name=case.name)
         results.check_volume(volume)

@@ -13,6 +13,7 @@ import os
 import subprocess
 import sys
 import threading
+import time
 import warnings
 from contextlib import suppress
 from typing import IO, Any
@@ -43,19 +44,21 @@ class Decoder:
         """Stored values [row, column] of a frame.
 
         Raises:
-            DecoderDiedError: its process ended or was ended; the next call starts another.
+            DecoderDiedError: its process ended, or was ended for taking too long.
             ValueError: the pixels are damaged, in the decoder's words.
+            OSError: the file cannot be read.
         """
-        process = self._process or self._started()
-        clock = threading.Timer(_LONGEST_S, process.kill)
-        clock.start()
+        start = time.monotonic()
         try:
-            return self._asked(process, item, frame)
-        except (OSError, EOFError) as error:
-            self.close()
-            raise DecoderDiedError from error
-        finally:
-            clock.cancel()
+            return self._asked(item, frame)
+        except EOFError:
+            # Was it these pixels, or did something else end the process? A fresh one tells.
+            if time.monotonic() - start > _LONGEST_S / 2:
+                raise DecoderDiedError from None
+        try:
+            return self._asked(item, frame)
+        except EOFError:
+            raise DecoderDiedError from None
 
     def close(self) -> None:
         """End the process."""
@@ -69,7 +72,8 @@ class Decoder:
 
     def _started(self) -> subprocess.Popen[bytes]:
         self._process = subprocess.Popen(
-            [sys.executable, "-c", "from viscera.dicom.decoder import serve; serve()"],
+            # -P: whatever lies in the current folder is not imported.
+            [sys.executable, "-P", "-c", "from viscera.dicom.decoder import serve; serve()"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,  # what the libraries say of damaged pixels
@@ -77,7 +81,9 @@ class Decoder:
         )
         return self._process
 
-    def _asked(self, process: subprocess.Popen[bytes], item: Item, frame: int) -> NDArray[Any]:
+    def _asked(self, item: Item, frame: int) -> NDArray[Any]:
+        """The answer of the process; raises EOFError where it ended instead."""
+        process = self._process or self._started()
         assert process.stdin is not None
         assert process.stdout is not None
         content, path = b"", None
@@ -87,8 +93,16 @@ class Decoder:
             with item.open() as file:
                 content = file.read()
         self._sent = item
-        _send(process.stdin, {"path": path, "size": len(content), "frame": frame}, content)
-        answer, values = _received(process.stdout)
+        clock = threading.Timer(_LONGEST_S, process.kill)
+        clock.start()
+        try:
+            _send(process.stdin, {"path": path, "size": len(content), "frame": frame}, content)
+            answer, values = _received(process.stdout)
+        except (OSError, EOFError) as error:
+            self.close()
+            raise EOFError from error
+        finally:
+            clock.cancel()
         if "error" in answer:
             raise ValueError(answer["error"])
         return np.frombuffer(values, answer["dtype"]).reshape(answer["shape"])

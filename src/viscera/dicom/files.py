@@ -25,30 +25,32 @@ class Item:
 
     Attributes:
         path: the file, or the archive that holds it.
-        member: its name in the archive; it is read from there and never unpacked to disk.
+        member: its entry in the archive; it is read from there and never unpacked to disk.
         stamp: size and time of change, by which one sees that it is still being written.
         archive: the archive, opened.
     """
 
     path: Path
-    member: str = ""
+    member: zipfile.ZipInfo | None = None
     stamp: tuple[int, int] = (0, 0)
     archive: zipfile.ZipFile | None = field(default=None, repr=False, compare=False)
 
     def __str__(self) -> str:
-        return f"{self.path}: {self.member}" if self.member else str(self.path)
+        return f"{self.path}: {self.member.filename}" if self.member else str(self.path)
 
     def head(self) -> bytes:
         """The first bytes, which tell what it is; raises OSError or BadZipFile."""
-        opened = self.archive.open(self.member) if self.archive else self.path.open("rb")
-        with opened as file:
+        if self.archive is not None and self.member is not None:
+            with self.archive.open(self.member) as file:
+                return file.read(HEAD_BYTES)
+        with self.path.open("rb") as file:
             return file.read(HEAD_BYTES)
 
     def open(self) -> BinaryIO:
         """The content, to be read; raises OSError or BadZipFile."""
-        if self.archive is None:
-            return self.path.open("rb")
-        return io.BytesIO(self.archive.read(self.member))
+        if self.archive is not None and self.member is not None:
+            return io.BytesIO(self.archive.read(self.member))
+        return self.path.open("rb")
 
     def changed(self) -> bool:
         """Whether the file is another than when it was found."""
@@ -67,7 +69,8 @@ def stamp_of(path: Path) -> tuple[int, int]:
 def items_of(source: Path) -> list[Item]:
     """All files of a folder and its subfolders, of an archive, or the file itself, by name.
 
-    Links are not followed, so that no folder is walked twice or left.
+    Links to files count, as data sets that keep their content elsewhere have them; those to folders
+    are not followed, so that none is walked twice.
 
     Raises:
         InputError: an archive that is damaged, encrypted, or holds links or odd names.
@@ -78,20 +81,20 @@ def items_of(source: Path) -> list[Item]:
         for folder, folders, names in os.walk(source):
             folders.sort()
             paths = (Path(folder) / name for name in sorted(names))
-            found += [p for p in paths if p.is_file() and not p.is_symlink()]
+            found += [path for path in paths if path.is_file()]
             _check_count(len(found), source)
         return [Item(path, stamp=stamp_of(path)) for path in found]
     if not is_archive(source):
         return [Item(source, stamp=stamp_of(source))]
     try:
         archive = zipfile.ZipFile(source)  # closed with the last of its items
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ValueError, zipfile.BadZipFile, NotImplementedError) as error:
         raise _refuse("a zip archive", f"damage ({error})", source) from error
     members = [entry for entry in archive.infolist() if not entry.is_dir()]
     _check_count(len(members), source)
     _check_members(members, source)
     members.sort(key=lambda entry: entry.filename)
-    return [Item(source, m.filename, (m.file_size, m.CRC), archive) for m in members]
+    return [Item(source, m, (m.file_size, m.CRC), archive) for m in members]
 
 
 def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:

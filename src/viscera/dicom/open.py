@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from viscera.dicom.extra import need
 from viscera.dicom.files import items_of
 from viscera.dicom.pixels import check_decoder
 from viscera.dicom.series import Found, Series, group, reason
@@ -23,7 +24,7 @@ def find_series(source: str | Path) -> Found:
         ResourceError: more files than any study has.
     """
     source = Path(source)
-    need_pydicom(source)
+    need("pydicom", where=source)
     slices: list[Slice] = []
     damaged: list[Exception] = []
     others = 0
@@ -46,6 +47,7 @@ def open_series(
     strict: bool = False,
     allow_bad: bool = False,
     name: str = "series",
+    threads: int | None = None,
 ) -> Volume:
     """The series one would segment, as a volume whose voxels stay in their files.
 
@@ -55,6 +57,7 @@ def open_series(
         strict: refuse where several are alike, and what else deserves a warning.
         allow_bad: slices that cannot be read are filled from their neighbours.
         name: the case's name.
+        threads: most that may decode at a time; all that the process may use where not given.
 
     Raises:
         InputError: no such series, several patients, or a series that makes no volume.
@@ -74,7 +77,7 @@ def open_series(
     if found.damaged:
         message = f"{len(found.damaged)} files could not be read and were left out"
         findings.append(Finding("warning", "dicom-damaged", message, "export them again"))
-    made = stack(one.slices, where=source)
+    made = stack(one.slices, where=source, allow_bad=allow_bad)
     findings += [*_of_slices(one), *made.findings]
     for finding in findings:
         if strict and finding.level == "warning":
@@ -84,24 +87,8 @@ def open_series(
                 remedy=finding.hint or "leave --strict out",
                 where=source,
             )
-    return Volume(DicomVoxels(made, allow_bad), made.affine, name, None, tuple(findings))
-
-
-def need_pydicom(where: object) -> None:
-    """Prove that DICOM can be read.
-
-    Raises:
-        InputError: the extra is not installed.
-    """
-    try:
-        import pydicom  # noqa: F401
-    except ImportError as error:
-        raise InputError(
-            "the extra 'dicom', which reads DICOM",
-            found="pydicom not installed",
-            remedy="run pip install 'viscera[dicom]'",
-            where=where,
-        ) from error
+    voxels = DicomVoxels(made, allow_bad, threads=threads)
+    return Volume(voxels, made.affine, name, None, tuple(findings))
 
 
 def _chosen(

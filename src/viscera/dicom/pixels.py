@@ -87,6 +87,9 @@ class PixelReader:
     def close(self) -> None:
         """Let go of the last file and of the decoder."""
         self._decoder.close()
+        self._close_file()
+
+    def _close_file(self) -> None:
         if self._file is not None:
             self._file.close()
         self._item = self._file = None
@@ -99,7 +102,7 @@ class PixelReader:
 
     def _raw(self, one: Slice) -> NDArray[Any]:
         if self._file is None or self._item is not one.item:
-            self.close()
+            self._close_file()
             self._item, self._file = one.item, _uncompressed(one)
         kind = np.dtype(f"<{'i' if one.signed else 'u'}{one.bits[0] // 8}")
         size = one.shape[0] * one.shape[1] * kind.itemsize

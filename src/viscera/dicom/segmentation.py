@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any
 
 import numpy as np
 
 from viscera import __version__
+from viscera.dicom.extra import need
 from viscera.dicom.slices import CT_CLASSES
 from viscera.dicom.sources import check_source, on_slices, organs_found, read_source
 from viscera.dicom.stack import Stack
@@ -22,9 +22,10 @@ def check_one_image(volume: Volume) -> Stack:
 
     Raises:
         UsageError: the scan was no DICOM series.
-        InputError: no UIDs, or several images of several frames each.
+        InputError: no UIDs, several images of several frames each, or no highdicom.
     """
     stack = check_source(volume)
+    need("highdicom", where=stack.slices[0].item)
     files = len({one.item for one in stack.slices})
     if files > 1 and any(one.sop_class != CT_CLASSES[0] for one in stack.slices):
         raise InputError(
@@ -51,17 +52,19 @@ def segmentation_dataset(segmentation: Segmentation, *, labelmap: bool = False) 
     import highdicom
     from pydicom.uid import generate_uid
 
-    sources = [read_source(item) for item in dict.fromkeys(one.item for one in stack.slices)]
+    sources = [read_source(one) for one in {one.item: one for one in stack.slices}.values()]
     values = on_slices(stack, segmentation.labels)
     organs = organs_found(segmentation, values)
     table = np.zeros(256, dtype=np.uint8)
     table[[organ.id for organ in organs]] = range(1, len(organs) + 1)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of patients' values that break rules, as they stand
-        kind = highdicom.seg.SegmentationTypeValues
+    pixels = table[_by_frame(stack, values)]
+    if len(sources) > 1 and not pixels.any():
+        sources, pixels = sources[:1], pixels[:1]  # one empty frame a segment, not one a slice
+    kind = highdicom.seg.SegmentationTypeValues
+    try:
         return highdicom.seg.Segmentation(
             source_images=sources,
-            pixel_array=table[_by_frame(stack, values)],
+            pixel_array=pixels,
             segmentation_type=kind.LABELMAP if labelmap else kind.BINARY,
             segment_descriptions=[_described(n + 1, organ) for n, organ in enumerate(organs)],
             series_instance_uid=generate_uid(),
@@ -76,6 +79,13 @@ def segmentation_dataset(segmentation: Segmentation, *, labelmap: bool = False) 
             content_description="Abdominal organs",
             series_description="viscera abdominal organs",
         )
+    except Exception as error:  # whose words may quote the patient's header
+        raise InputError(
+            "headers that a DICOM SEG can be made of",
+            found=f"some that break the standard ({type(error).__name__})",
+            remedy="choose --output-type dicom_rtstruct, nifti or seg_nrrd",
+            where=stack.slices[0].item,
+        ) from None
 
 
 def _by_frame(stack: Stack, values: Labels) -> Labels:

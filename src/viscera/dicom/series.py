@@ -121,11 +121,11 @@ def group(slices: Sequence[Slice]) -> tuple[tuple[Series, ...], int]:
 
     Scouts are left out. Some scanners put them into the series that they plan.
     """
-    by_uid: dict[tuple[str, str], list[Slice]] = {}
+    by_uid: dict[tuple[str, str, str], list[Slice]] = {}
     for one in slices:
-        by_uid.setdefault((one.study, one.series), []).append(one)
+        by_uid.setdefault((one.patient, one.study, one.series), []).append(one)
     found, scouts = [], 0
-    for (_, uid), own in by_uid.items():
+    for (_, _, uid), own in by_uid.items():
         kept = tuple(s for s in own if not any(kind in _NO_IMAGE for kind in s.image_type))
         scouts += len(own) - len(kept)
         if kept:

@@ -29,6 +29,7 @@ _KEYWORDS = (
     "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
+_MOST = 1e6  # of any number: HU, millimetres
 _REMEDY = "export it again, or pass --allow-bad-slices to leave it out"
 
 
@@ -107,6 +108,8 @@ def read_slices(item: Item) -> list[Slice] | None:
             header = read_header(file, _KEYWORDS, where=item)
             sop_class = header.text("SOPClassUID") or header.sop_class
             if not (sop_class or header.values):
+                if head[128:132] != b"DICM":
+                    return None  # something else that begins alike
                 raise _refuse("a DICOM data set", "none: the file is cut off", item)
             # Some anonymisers blank the class; they leave what the image is.
             if sop_class not in CT_CLASSES and (sop_class or header.text("Modality") != "CT"):
@@ -158,22 +161,25 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
     if frames > 1 and len(groups) != frames:
         raise _refuse(f"the places of {frames} frames", f"those of {len(groups)}", item)
     signed = bool(header.integer("PixelRepresentation"))
-    detector = _spacing(header.numbers("ImagerPixelSpacing"))
+    detector = _spacing(_leniently(header, "ImagerPixelSpacing"))
+    thickness = _leniently(header, "SliceThickness")
     for frame in range(frames):
         own = groups[frame] if groups else None
 
-        def of(group: str, name: str, own: Any = own) -> tuple[float, ...]:
+        def of(
+            group: str, name: str, image: tuple[float, ...] | None = None, own: Any = own
+        ) -> tuple[float, ...]:
             """Numbers of this frame, of all frames, or of the image."""
             for level in (own, shared):
                 inner = _first(level.get(group)) if level is not None else None
                 if inner is not None and inner.get(name) is not None:
                     return _many(inner.get(name))
-            return header.numbers(name)
+            return header.numbers(name) if image is None else image
 
         spacing = _spacing(of("PixelMeasuresSequence", "PixelSpacing"))
         slope = of("PixelValueTransformationSequence", "RescaleSlope")
         inter = of("PixelValueTransformationSequence", "RescaleIntercept")
-        if not np.isfinite((*slope, *inter)).all() or 0.0 in slope:
+        if not all(abs(number) < _MOST for number in (*slope, *inter)) or 0.0 in slope:
             raise _refuse("a finite RescaleSlope and RescaleIntercept", "none of use", item)
         yield Slice(
             item=item,
@@ -185,13 +191,13 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
             series=header.text("SeriesInstanceUID"),
             frame_of_reference=header.text("FrameOfReferenceUID"),
             patient=f"{header.text('PatientID')} {header.text('PatientName')}",
-            series_number=_to_show(header, "SeriesNumber"),
+            series_number=int((_leniently(header, "SeriesNumber") or (0,))[0]),
             image_type=tuple(kind.upper() for kind in header.texts("ImageType")),
             position_mm=_vector(of("PlanePositionSequence", "ImagePositionPatient"), 3),
             cosines=_cosines(_vector(of("PlaneOrientationSequence", "ImageOrientationPatient"), 6)),
             spacing_mm=spacing or detector,
             imager_spacing=not spacing and detector is not None,
-            thickness_mm=(of("PixelMeasuresSequence", "SliceThickness") or (0.0,))[0],
+            thickness_mm=(of("PixelMeasuresSequence", "SliceThickness", thickness) or (0.0,))[0],
             shape=(rows, columns),
             bits=(allocated, stored, high),
             signed=signed,
@@ -216,18 +222,19 @@ def _many(value: Any) -> tuple[float, ...]:
     return tuple(float(number) for number in several)
 
 
-def _to_show(header: Header, keyword: str) -> int:
-    """A number that is shown and nothing else; 0 where it is none."""
+def _leniently(header: Header, keyword: str) -> tuple[float, ...]:
+    """Numbers that one can do without: none where they are damaged."""
     try:
-        return int((header.numbers(keyword) or (0,))[0])
+        numbers = header.numbers(keyword)
     except ValueError:
-        return 0
+        return ()
+    return numbers if all(abs(number) < _MOST for number in numbers) else ()
 
 
 def _vector(numbers: tuple[float, ...], count: int) -> NDArray[np.float64] | None:
-    """So many finite numbers, or None."""
+    """So many numbers of a sensible size, or None."""
     vector = np.array(numbers)
-    return vector if len(vector) == count and np.isfinite(vector).all() else None
+    return vector if len(vector) == count and (np.abs(vector) < _MOST).all() else None
 
 
 def _cosines(numbers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
@@ -257,8 +264,11 @@ def _padding(header: Header, *, signed: bool) -> tuple[int, int] | None:
     """
     if not header.values.get("PixelPaddingValue"):
         return None
-    one = header.integer("PixelPaddingValue", signed=signed)
-    other = header.integer("PixelPaddingRangeLimit", one, signed=signed)
+    try:
+        one = header.integer("PixelPaddingValue", signed=signed)
+        other = header.integer("PixelPaddingRangeLimit", one, signed=signed)
+    except ValueError:
+        return None
     return min(one, other), max(one, other)
 
 

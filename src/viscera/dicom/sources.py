@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import warnings
+import re
 from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.dicom.files import Item
-from viscera.dicom.slices import Slice
+from viscera.dicom.slices import CT_CLASSES, Slice
 from viscera.dicom.stack import Stack
 from viscera.dicom.voxels import DicomVoxels
 from viscera.errors import InputError, UsageError
@@ -24,6 +25,12 @@ _MAY_BE_EMPTY = (
     "PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime",
     "StudyID", "AccessionNumber", "ReferringPhysicianName", "PositionReferenceIndicator",
 )  # fmt: skip
+_FORMS = {
+    "PatientBirthDate": r"\d{8}",
+    "StudyDate": r"\d{8}",
+    "StudyTime": r"([01]\d|2[0-3])([0-5]\d([0-5]\d(\.\d{1,6})?)?)?",
+    "PatientSex": r"[MFO]",
+}
 # What results refer to, by keyword.
 _REFERRED: dict[str, Callable[[Slice], str]] = {
     "SOPInstanceUID": lambda one: one.uid,
@@ -51,11 +58,17 @@ def check_source(volume: Volume) -> Stack:
     slices = voxels.stack.slices
     places = {one.frame_of_reference for one in slices}
     missing = [name for name, value in _REFERRED.items() if not all(map(value, slices))]
-    if not missing and len(places) == 1:
+    if missing:
+        found = f"no {', '.join(missing)}"
+    elif len(places) > 1:
+        found = f"{len(places)} frames of reference"
+    elif len({(one.uid, one.frame) for one in slices}) < len(slices):
+        found = "several slices of one SOPInstanceUID"
+    else:
         return voxels.stack
     raise InputError(
         "UIDs of study, series and slices and one frame of reference, which DICOM results refer to",
-        found=f"no {', '.join(missing)}" if missing else f"{len(places)} frames of reference",
+        found=found,
         remedy="choose --output-type nifti or seg_nrrd",
         where=slices[0].item,
     )
@@ -91,14 +104,39 @@ def organs_found(segmentation: Segmentation, values: Labels) -> tuple[Organ, ...
     return found or segmentation.organs
 
 
-def read_source(item: Item) -> Any:
-    """The header of a source as a pydicom data set; what it should have stands there, if empty."""
-    from pydicom import dcmread
+def read_source(one: Slice) -> Any:
+    """The header of a slice's file as a pydicom data set, such that a result can take it over.
 
-    with item.open() as file, warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # of patients' values that break rules, as they stand
+    What a result must have stands there, empty where the source lacks it or breaks its form (PS3.5
+    6.2). Texts in several character sets, or in one that is not known, become UTF-8.
+    """
+    from pydicom import dcmread
+    from pydicom.charset import python_encoding
+
+    with one.item.open() as file:
         source = dcmread(file, stop_before_pixels=True, force=True)
     for keyword in _MAY_BE_EMPTY:
-        if keyword not in source:
+        if not _is_well_formed(source, keyword):
             setattr(source, keyword, None)
+    named = source.get("SpecificCharacterSet", "ISO_IR 6")
+    if not (isinstance(named, str) and named and named in python_encoding):
+        source.decode()
+        source.SpecificCharacterSet = "ISO_IR 192"
+    if one.sop_class == CT_CLASSES[0]:
+        source.SliceThickness = one.thickness_mm or None
+        source.PixelSpacing = list(one.spacing_mm or ())
     return source
+
+
+def _is_well_formed(source: Any, keyword: str) -> bool:
+    """Whether a value is there and has the form that its kind demands."""
+    if keyword not in source:
+        return False
+    value = str(source[keyword].value or "").strip()
+    if not value or keyword not in _FORMS:
+        return True
+    if not re.fullmatch(_FORMS[keyword], value):
+        return False
+    with suppress(ValueError):
+        return not keyword.endswith("Date") or bool(datetime.strptime(value, "%Y%m%d"))
+    return False

@@ -8,6 +8,7 @@ from typing import Any
 
 from viscera import __version__
 from viscera.dicom.contours import Polygon, closed_contours
+from viscera.dicom.extra import need
 from viscera.dicom.slices import Slice
 from viscera.dicom.sources import (
     check_source,
@@ -19,7 +20,7 @@ from viscera.dicom.sources import (
 from viscera.dicom.stack import Stack
 from viscera.organs import CATEGORY, SIDES, Organ
 from viscera.segmentation import Segmentation
-from viscera.volume import Labels
+from viscera.volume import Labels, Volume
 
 _STUDY_CLASS = "1.2.840.10008.3.1.2.3.1"  # what PS3.3 C.8.8.5 asks for, retired as it is
 _KEPT = (
@@ -28,6 +29,18 @@ _KEPT = (
     "ReferringPhysicianName", "StudyDescription", "FrameOfReferenceUID",
     "PositionReferenceIndicator",
 )  # fmt: skip
+
+
+def check_contoured(volume: Volume) -> Stack:
+    """The slices of a volume that contours can lie on.
+
+    Raises:
+        UsageError: the scan was no DICOM series.
+        InputError: it has no UIDs, or contourpy is not installed.
+    """
+    stack = check_source(volume)
+    need("contourpy", where=stack.slices[0].item)
+    return stack
 
 
 def structure_set_dataset(segmentation: Segmentation) -> Any:
@@ -40,12 +53,12 @@ def structure_set_dataset(segmentation: Segmentation) -> Any:
 
     Raises:
         UsageError: the scan was no DICOM series.
-        InputError: it has no UIDs.
+        InputError: see `check_contoured`.
     """
     from pydicom.uid import RTStructureSetStorage, generate_uid
 
-    stack = check_source(segmentation.volume)
-    source = read_source(stack.slices[0].item)
+    stack = check_contoured(segmentation.volume)
+    source = read_source(stack.slices[0])
     values = on_slices(stack, segmentation.labels)
     organs = organs_found(segmentation, values)
     now = datetime.now()

@@ -20,6 +20,8 @@ from viscera.pipeline import ahead
 from viscera.resources import thread_count
 from viscera.volume import SLAB_PLANES, Hu
 
+_MOST_DECODERS = 4
+
 
 @dataclass(frozen=True)
 class DicomVoxels:
@@ -29,11 +31,13 @@ class DicomVoxels:
         stack: the slices.
         allow_bad: slices that cannot be decoded are filled from their neighbours.
         offset_hu: added to what they mean.
+        threads: most that decode at a time; all that the process may use where not given.
     """
 
     stack: Stack
     allow_bad: bool = False
     offset_hu: float = 0.0
+    threads: int | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,7 +62,7 @@ class DicomVoxels:
 
     def _pieces(self, findings: list[Finding]) -> Iterator[Hu]:
         planes, dtype = self.stack.planes, self.dtype
-        with _Planes(self.stack, allow_bad=self.allow_bad) as reader:
+        with _Planes(self.stack, self.threads, allow_bad=self.allow_bad) as reader:
             for start in range(0, len(planes), SLAB_PLANES):
                 part = planes[start : start + SLAB_PLANES]
                 piece = np.empty((*self.shape[:2], len(part)), dtype=dtype, order="F")
@@ -75,11 +79,12 @@ class DicomVoxels:
 class _Planes:
     """HU of slices, some of them ahead of their use; those that cannot be decoded are filled."""
 
-    def __init__(self, stack: Stack, *, allow_bad: bool) -> None:
+    def __init__(self, stack: Stack, threads: int | None, *, allow_bad: bool) -> None:
         self._slices, self._allow_bad = stack.slices, allow_bad
-        # A process that decodes takes as long to start as 15 slices take it.
-        compressed = sum(one.raw_at is None for one in stack.slices)
-        workers = max(1, min(thread_count(), compressed // 10))
+        # A process that decodes takes as long to start as 15 slices take it, and some 70 MB; and
+        # all of a multi-frame file besides.
+        compressed = {one.item for one in stack.slices if one.raw_at is None}
+        workers = max(1, min(thread_count(threads), _MOST_DECODERS, len(compressed) // 10))
         self._pool, self._ahead = ThreadPoolExecutor(workers), 2 * workers
         self._readers: SimpleQueue[PixelReader] = SimpleQueue()
         for _ in range(workers):
@@ -124,6 +129,8 @@ class _Planes:
             for n in range(number, min(number + self._ahead, len(self._slices))):
                 if n not in self._kept and n not in self._begun:
                     self._begun[n] = self._pool.submit(self._read, n)
+            for n in [n for n in self._begun if n < number]:
+                del self._begun[n]  # read ahead, and used by no plane
             while len(self._kept) > 3:
                 self._kept.pop(next(iter(self._kept)))
             read = self._begun.pop(number).result()

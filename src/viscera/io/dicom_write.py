@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +23,11 @@ def write_dicom_seg(
 
     Raises:
         UsageError: the scan was no DICOM series.
-        InputError: it has no UIDs.
+        InputError: it has no UIDs, or headers that no result can be made of.
         OutputError: not writable, or the file exists.
     """
-    _write(path, segmentation_dataset(segmentation, labelmap=labelmap), overwrite=overwrite)
+    made = partial(segmentation_dataset, segmentation, labelmap=labelmap)
+    _write(path, made, overwrite=overwrite)
 
 
 def write_dicom_rtstruct(
@@ -31,12 +37,28 @@ def write_dicom_rtstruct(
 
     Raises:
         UsageError: the scan was no DICOM series.
-        InputError: it has no UIDs.
+        InputError: it has no UIDs, or headers that no result can be made of.
         OutputError: not writable, or the file exists.
     """
-    _write(path, structure_set_dataset(segmentation), overwrite=overwrite)
+    _write(path, partial(structure_set_dataset, segmentation), overwrite=overwrite)
 
 
-def _write(path: Path, dataset: Any, *, overwrite: bool) -> None:
-    with atomic_write(path, overwrite=overwrite) as file:
-        dataset.save_as(file, enforce_file_format=True)
+def _write(path: Path, make: Callable[[], Any], *, overwrite: bool) -> None:
+    with _silence():
+        dataset = make()
+        with atomic_write(path, overwrite=overwrite) as file:
+            dataset.save_as(file, enforce_file_format=True)
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Without the warnings of pydicom and highdicom, which quote values of the patient."""
+    logger = logging.getLogger("highdicom")
+    level = logger.level
+    logger.setLevel(logging.CRITICAL)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(level)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.dicom.segmentation import check_one_image
-from viscera.dicom.sources import check_source
+from viscera.dicom.structure_set import check_contoured
 from viscera.errors import UsageError
 from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
 from viscera.io.seg_nrrd import write_seg_nrrd
@@ -34,7 +34,7 @@ class OutputType:
 OUTPUT_TYPES = {
     "nifti": OutputType(".nii.gz", write_labels),
     "dicom_seg": OutputType("_seg.dcm", write_dicom_seg, check_one_image),
-    "dicom_rtstruct": OutputType("_rtstruct.dcm", write_dicom_rtstruct, check_source),
+    "dicom_rtstruct": OutputType("_rtstruct.dcm", write_dicom_rtstruct, check_contoured),
     "seg_nrrd": OutputType(".seg.nrrd", write_seg_nrrd),
 }
 

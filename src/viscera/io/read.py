@@ -154,6 +154,7 @@ def open_volume(
     strict: bool = False,
     series: str | None = None,
     allow_bad_slices: bool = False,
+    threads: int | None = None,
 ) -> Volume:
     """As `read_volume`, but voxels of DICOM, and whole numbers in a NIfTI, stay in their files.
 
@@ -166,12 +167,19 @@ def open_volume(
         strict: see `read_volume`.
         series: DICOM only: Series Instance UID of the one to take; the likeliest if not given.
         allow_bad_slices: DICOM only: slices that cannot be read are filled from their neighbours.
+        threads: DICOM only: most that may decode at a time; all there are where not given.
     """
     path = Path(path)
-    if index is None and looks_like_dicom(path):
-        name = case_name(path)
+    if looks_like_dicom(path):
+        if index is not None:
+            raise _no_volumes("DICOM", path)
         return open_series(
-            path, series=series, strict=strict, allow_bad=allow_bad_slices, name=name
+            path,
+            series=series,
+            strict=strict,
+            allow_bad=allow_bad_slices,
+            name=case_name(path),
+            threads=threads,
         )
     if series is not None or allow_bad_slices:
         raise InputError(
@@ -222,13 +230,14 @@ def _read(path: Path, room: Room, *, index: int | None = None, strict: bool = Fa
     if reading is None:
         return read_nifti(path, room=room, index=index, strict=strict)
     if index is not None:
-        raise InputError(
-            "a 4-D NIfTI for --volume",
-            found="a 3-D file",
-            remedy="leave --volume out",
-            where=path,
-        )
+        raise _no_volumes("a 3-D file", path)
     return reading(path, room=room)
+
+
+def _no_volumes(found: str, path: Path) -> InputError:
+    return InputError(
+        "a 4-D NIfTI for --volume", found=found, remedy="leave --volume out", where=path
+    )
 
 
 def _reader_of_other(head: bytes) -> Callable[..., Stored] | None:
