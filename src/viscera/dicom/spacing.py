@@ -52,19 +52,21 @@ def even_grid(
     steps = np.rint(gaps / spacing)
     if (steps >= 1).all():
         numbers = np.concatenate([[0.0], np.cumsum(steps)])
-        fitted, start = np.polyfit(numbers, along, 1).tolist()
-        if np.abs(along - start - numbers * fitted).max() <= _near_mm(fitted):
-            total = int(numbers[-1]) + 1
-            _note_missing(total - len(along), total, findings, where)
-            return start, fitted, total
+        total = int(numbers[-1]) + 1
+        # From end to end; or through all of them, where the ends' own places are rounded.
+        ends = float(along[-1] - along[0]) / numbers[-1], float(along[0])
+        for fitted, start in (ends, np.polyfit(numbers, along, 1).tolist()):
+            if np.abs(along - start - numbers * fitted).max() <= _near_mm(fitted):
+                _note_missing(total - len(along), total, findings, where)
+                return start, fitted, total
     if gaps.max() > (_MOST_MISSING + 1.5) * spacing:
         found = f"a gap of {gaps.max():.1f} mm among slices {spacing:.2f} mm apart"
         raise refuse_series("a series without large gaps", found, where, "get the whole series")
     # In step with most slices; the outer planes are those nearest to the outer slices.
     phases = np.sort((along - along[0]) / spacing % 1)
     around = np.concatenate([phases, phases + 1])
-    ends = np.searchsorted(around, phases + _near_mm(spacing) / spacing, side="right")
-    phase = phases[int((ends - np.arange(len(phases))).argmax())]
+    upto = np.searchsorted(around, phases + _near_mm(spacing) / spacing, side="right")
+    phase = phases[int((upto - np.arange(len(phases))).argmax())]
     start = along[0] + (phase if phase < 0.5 else phase - 1) * spacing
     count = int((along[-1] - start) / spacing + 0.5) + 1
     message = (
