@@ -141,6 +141,8 @@ def test_patients_of_one_uid_are_never_one_series(tmp_path, blank):
     write_series(tmp_path / "b", stored((5, 12, 16)), edit=of("2"), origin_mm=(-40, -30, 115))
     with pytest.raises(InputError, match="2 studies or patients"):
         open_volume(tmp_path)
+    with pytest.raises(InputError, match="expected one series of this UID, found 2"):
+        open_volume(tmp_path, series="" if blank else "1.2.826.0.1.3680043.8.498.1")
 
 
 def test_a_scout_within_the_series_is_left_out(tmp_path):

@@ -111,6 +111,13 @@ def _chosen(
                 remedy="choose one that 'viscera info' lists",
                 where=source,
             )
+        if len(own) > 1:
+            raise InputError(
+                "one series of this UID",
+                found=f"{len(own)}, of several patients or studies",
+                remedy="name the folder of one patient",
+                where=source,
+            )
         return own[0], []
     if found.studies > 1:
         raise InputError(
