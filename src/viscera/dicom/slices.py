@@ -5,13 +5,21 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viscera.dicom.files import Item, begins_as_dicom, check_no_archive
 from viscera.dicom.header import Header, read_header
+from viscera.dicom.values import (
+    MOST,
+    FrameValues,
+    cosines_of,
+    leniently,
+    padding_of,
+    spacing_of,
+    vector_of,
+)
 from viscera.errors import InputError, ResourceError
 
 # CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4 B.5).
@@ -29,7 +37,6 @@ _KEYWORDS = (
     "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
     "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
 )  # fmt: skip
-_MOST = 1e6  # of any number: HU, millimetres
 _REMEDY = "export it again, or pass --allow-bad-slices to leave it out"
 
 
@@ -156,30 +163,19 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
             remedy="make sure that this is a CT and not a damaged or hostile file",
             where=item,
         )
-    shared = _first(header.values.get("SharedFunctionalGroupsSequence"))
+    shared = (header.values.get("SharedFunctionalGroupsSequence") or [None])[0]
     groups = header.values.get("PerFrameFunctionalGroupsSequence") or []
     if frames > 1 and len(groups) != frames:
         raise _refuse(f"the places of {frames} frames", f"those of {len(groups)}", item)
     signed = bool(header.integer("PixelRepresentation"))
-    detector = _spacing(_leniently(header, "ImagerPixelSpacing"))
-    thickness = _leniently(header, "SliceThickness")
+    detector = spacing_of(leniently(header, "ImagerPixelSpacing"))
+    thickness = leniently(header, "SliceThickness")
     for frame in range(frames):
-        own = groups[frame] if groups else None
-
-        def of(
-            group: str, name: str, image: tuple[float, ...] | None = None, own: Any = own
-        ) -> tuple[float, ...]:
-            """Numbers of this frame, of all frames, or of the image."""
-            for level in (own, shared):
-                inner = _first(level.get(group)) if level is not None else None
-                if inner is not None and inner.get(name) is not None:
-                    return _many(inner.get(name))
-            return header.numbers(name) if image is None else image
-
-        spacing = _spacing(of("PixelMeasuresSequence", "PixelSpacing"))
+        of = FrameValues(header, groups[frame] if groups else None, shared).numbers
+        spacing = spacing_of(of("PixelMeasuresSequence", "PixelSpacing"))
         slope = of("PixelValueTransformationSequence", "RescaleSlope")
         inter = of("PixelValueTransformationSequence", "RescaleIntercept")
-        if not all(abs(number) < _MOST for number in (*slope, *inter)) or 0.0 in slope:
+        if not all(abs(number) < MOST for number in (*slope, *inter)) or 0.0 in slope:
             raise _refuse("a finite RescaleSlope and RescaleIntercept", "none of use", item)
         yield Slice(
             item=item,
@@ -191,10 +187,10 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
             series=header.text("SeriesInstanceUID"),
             frame_of_reference=header.text("FrameOfReferenceUID"),
             patient=f"{header.text('PatientID')} {header.text('PatientName')}",
-            series_number=int((_leniently(header, "SeriesNumber") or (0,))[0]),
+            series_number=int((leniently(header, "SeriesNumber") or (0,))[0]),
             image_type=tuple(kind.upper() for kind in header.texts("ImageType")),
-            position_mm=_vector(of("PlanePositionSequence", "ImagePositionPatient"), 3),
-            cosines=_cosines(_vector(of("PlaneOrientationSequence", "ImageOrientationPatient"), 6)),
+            position_mm=vector_of(of("PlanePositionSequence", "ImagePositionPatient"), 3),
+            cosines=cosines_of(of("PlaneOrientationSequence", "ImageOrientationPatient")),
             spacing_mm=spacing or detector,
             imager_spacing=not spacing and detector is not None,
             thickness_mm=(of("PixelMeasuresSequence", "SliceThickness", thickness) or (0.0,))[0],
@@ -204,72 +200,12 @@ def _slices(item: Item, header: Header, *, odd_preamble: bool) -> Iterator[Slice
             slope=slope[0] if slope else 1.0,
             inter=inter[0] if inter else 0.0,
             rescaled=bool(inter),
-            padding=_padding(header, signed=signed),
+            padding=padding_of(header, signed=signed),
             inverted=header.text("PhotometricInterpretation") == "MONOCHROME1",
             syntax=header.syntax,
             raw_at=header.pixels_at and header.pixels_at + frame * frame_bytes,
             odd_preamble=odd_preamble,
         )
-
-
-def _first(sequence: Any) -> Any:
-    return sequence[0] if sequence else None
-
-
-def _many(value: Any) -> tuple[float, ...]:
-    """The numbers of a pydicom value, which may be one or several."""
-    several = value if hasattr(value, "__iter__") else [value]
-    return tuple(float(number) for number in several)
-
-
-def _leniently(header: Header, keyword: str) -> tuple[float, ...]:
-    """Numbers that one can do without: none where they are damaged."""
-    try:
-        numbers = header.numbers(keyword)
-    except ValueError:
-        return ()
-    return numbers if all(abs(number) < _MOST for number in numbers) else ()
-
-
-def _vector(numbers: tuple[float, ...], count: int) -> NDArray[np.float64] | None:
-    """So many numbers of a sensible size, or None."""
-    vector = np.array(numbers)
-    return vector if len(vector) == count and (np.abs(vector) < _MOST).all() else None
-
-
-def _cosines(numbers: NDArray[np.float64] | None) -> NDArray[np.float64] | None:
-    """Two directions at right angles of length 1, as well as text holds them; else None."""
-    if numbers is None:
-        return None
-    cosines = numbers.reshape(2, 3)
-    if np.abs(cosines @ cosines.T - np.eye(2)).max() > 1e-3:
-        return None
-    row = cosines[0] / np.linalg.norm(cosines[0])
-    column = cosines[1] - (cosines[1] @ row) * row
-    return np.stack([row, column / np.linalg.norm(column)])
-
-
-def _spacing(numbers: tuple[float, ...]) -> tuple[float, float] | None:
-    """Millimetres between rows and between columns; None where they are of no use."""
-    vector = _vector(numbers, 2)
-    if vector is None or vector.min() <= 0:
-        return None
-    return float(vector[0]), float(vector[1])
-
-
-def _padding(header: Header, *, signed: bool) -> tuple[int, int] | None:
-    """Lowest and highest stored value that is no measurement (PS3.3 C.7.5.1.1.2).
-
-    Some write them in another type than the pixels': the bits count.
-    """
-    if not header.values.get("PixelPaddingValue"):
-        return None
-    try:
-        one = header.integer("PixelPaddingValue", signed=signed)
-        other = header.integer("PixelPaddingRangeLimit", one, signed=signed)
-    except ValueError:
-        return None
-    return min(one, other), max(one, other)
 
 
 def _refuse(expected: str, found: str, item: Item) -> InputError:
