@@ -399,7 +399,7 @@ def test_what_begins_as_dicom():
 
 
 def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
-    """A few hundred damaged files: nothing but errors of our own ever comes out."""
+    """Two hundred damaged files: nothing but errors of our own ever comes out."""
     from tests.test_dicom_peers import SYNTAXES
 
     values, random = stored((2, 10, 12)), np.random.default_rng(5)
@@ -411,9 +411,9 @@ def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
         sources[name] = [path.read_bytes() for path in written]
     folder, refused = tmp_path / "damaged", 0
     folder.mkdir()
-    for n in range(400):
+    for n in range(200):
         # Few that are compressed: a process that decodes takes long to start.
-        good, bad = sources["rle" if n % 25 == 0 else ("plain", "implicit", "deflated")[n % 3]]
+        good, bad = sources["rle" if n % 50 == 0 else ("plain", "implicit", "deflated")[n % 3]]
         content = bytearray(bad)
         for _ in range(random.integers(1, 6)):
             at = int(random.integers(100, len(content)))
@@ -428,7 +428,7 @@ def test_damage_of_any_kind_gets_a_sentence_or_is_read(tmp_path):
                 pass
         except VisceraError:
             refused += 1
-    assert 40 < refused < 400
+    assert 20 < refused < 200
 
 
 def dying(decoder):
