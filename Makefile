@@ -5,6 +5,7 @@ PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?= runs/weights
 EXTRAS ?= dev
+WORKERS ?= 2
 BIN = $(VENV)/bin
 
 .PHONY: demo check lint test bench weights docs clean
@@ -30,7 +31,7 @@ lint: $(VENV)/installed-dev
 	$(BIN)/mypy
 
 test: $(VENV)/installed-dev
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n $(WORKERS)
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/reference.py
