@@ -9,7 +9,13 @@ import numpy as np
 from viscera import __version__
 from viscera.dicom.extra import need
 from viscera.dicom.slices import CT_CLASSES
-from viscera.dicom.sources import check_source, on_slices, organs_found, read_source
+from viscera.dicom.sources import (
+    check_source,
+    labels_by_slice,
+    on_slices,
+    organs_found,
+    read_source,
+)
 from viscera.dicom.stack import Stack
 from viscera.errors import InputError
 from viscera.organs import CATEGORY, SIDES, Organ
@@ -54,7 +60,7 @@ def segmentation_dataset(segmentation: Segmentation, *, labelmap: bool = False) 
 
     sources = [read_source(one) for one in {one.item: one for one in stack.slices}.values()]
     values = on_slices(stack, segmentation.labels)
-    organs = organs_found(segmentation, values)
+    organs = organs_found(segmentation, labels_by_slice(values))
     table = np.zeros(256, dtype=np.uint8)
     table[[organ.id for organ in organs]] = range(1, len(organs) + 1)
     pixels = table[_by_frame(stack, values)]

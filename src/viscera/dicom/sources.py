@@ -97,10 +97,15 @@ def labels_by_slice(values: Labels) -> NDArray[np.bool_]:
     return np.asarray(counts > 0)
 
 
-def organs_found(segmentation: Segmentation, values: Labels) -> tuple[Organ, ...]:
-    """The organs that these labels show; all that were looked for where they show none."""
-    present = np.asarray(labels_by_slice(values).any(axis=0))
-    found = tuple(organ for organ in segmentation.organs if present[organ.id])
+def organs_found(segmentation: Segmentation, present: NDArray[np.bool_]) -> tuple[Organ, ...]:
+    """The organs that are there; all that were looked for where none is.
+
+    Args:
+        segmentation: says which were looked for.
+        present: [slice, 256] as `labels_by_slice` gives it.
+    """
+    anywhere = np.asarray(present.any(axis=0))
+    found = tuple(organ for organ in segmentation.organs if anywhere[organ.id])
     return found or segmentation.organs
 
 

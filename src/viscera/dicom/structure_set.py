@@ -6,6 +6,9 @@ from collections import defaultdict
 from datetime import datetime
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from viscera import __version__
 from viscera.dicom.contours import Polygon, closed_contours
 from viscera.dicom.extra import need
@@ -60,7 +63,8 @@ def structure_set_dataset(segmentation: Segmentation) -> Any:
     stack = check_contoured(segmentation.volume)
     source = read_source(stack.slices[0])
     values = on_slices(stack, segmentation.labels)
-    organs = organs_found(segmentation, values)
+    present = labels_by_slice(values)
+    organs = organs_found(segmentation, present)
     now = datetime.now()
     data = _dataset(**{keyword: source[keyword].value for keyword in _KEPT if keyword in source})
     data.update(
@@ -85,7 +89,7 @@ def structure_set_dataset(segmentation: Segmentation) -> Any:
             ApprovalStatus="UNAPPROVED",
             ReferencedFrameOfReferenceSequence=[_referenced(stack)],
             StructureSetROISequence=[_roi(organ, stack) for organ in organs],
-            ROIContourSequence=_contours(stack, values, organs),
+            ROIContourSequence=_contours(stack, values, present, organs),
             RTROIObservationsSequence=[_observation(organ) for organ in organs],
         )
     )
@@ -170,18 +174,21 @@ def _code(value: str, meaning: str) -> Any:
     return _dataset(CodeValue=value, CodingSchemeDesignator="SCT", CodeMeaning=meaning)
 
 
-def _contours(stack: Stack, values: Labels, organs: tuple[Organ, ...]) -> list[Any]:
+def _contours(
+    stack: Stack, values: Labels, present: NDArray[np.bool_], organs: tuple[Organ, ...]
+) -> list[Any]:
     """A region an organ: all its contours, slice by slice.
 
     Args:
         stack: the slices.
         values: [slice, row, column] labels on them.
+        present: [slice, 256] which labels are on each.
         organs: in the order of the regions.
     """
     found: dict[int, list[Any]] = defaultdict(list)
-    for plane, one, present in zip(values, stack.slices, labels_by_slice(values), strict=True):
+    for plane, one, there in zip(values, stack.slices, present, strict=True):
         for organ in organs:
-            if present[organ.id]:
+            if there[organ.id]:
                 polygons = closed_contours(plane == organ.id)
                 found[organ.id] += [_contour(polygon, one) for polygon in polygons]
     regions = []
