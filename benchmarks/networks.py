@@ -24,21 +24,20 @@ import nibabel as nib
 import numpy as np
 import torch
 
-from viscera.bundle import Model
-from viscera.engine import open_engine
+from viscera.bundle.spec import ModelFile
+from viscera.core.organs import ORGANS
+from viscera.core.phantom import make_phantom
 from viscera.engine.protocol import batch_shape
+from viscera.engine.select import open_engine
 from viscera.errors import VisceraError
-from viscera.io import write_labels
-from viscera.nets.cost import cost_of
-from viscera.organs import ORGANS
-from viscera.phantom import make_phantom
-from viscera.resources import thread_count
+from viscera.nets.cost import network_cost
+from viscera.runtime.resources import thread_count
 from viscera.segmentation import Segmentation
-from viscera.training.distributed import Processes
-from viscera.training.gather import gather
+from viscera.training.data.prepare import prepare_data
+from viscera.training.distributed import ProcessGroup
+from viscera.training.export.onnx_file import write_onnx
 from viscera.training.journal import read_journal
 from viscera.training.loop import Training, new_network
-from viscera.training.onnx_file import write_onnx
 from viscera.training.recipe import Recipe, read_recipe
 
 ROOT = Path(__file__).parent.parent
@@ -60,13 +59,13 @@ def write_phantoms(folder: Path) -> Path:
             (folder / name).mkdir(parents=True, exist_ok=True)
         image = nib.Nifti1Image(volume.data, volume.affine.matrix)
         nib.save(image, folder / "imagesTr" / f"p{number}_0000.nii.gz")
-        write_labels(folder / "labelsTr" / f"p{number}.nii.gz", Segmentation(truth, volume, ORGANS))
+        Segmentation(truth, volume, ORGANS).save(folder / "labelsTr" / f"p{number}.nii.gz")
     return folder
 
 
 def milliseconds(recipe: Recipe, folder: Path, precision: str) -> str:
     """One run, a batch of the bundle's size divided by that size."""
-    bundle = recipe.bundle(folder, Model("model.onnx", "", ("f32", "bf16")))
+    bundle = recipe.bundle(folder, ModelFile("model.onnx", "", ("f32", "bf16")))
     write_onnx(new_network(recipe).eval(), bundle, folder / "model.onnx")
     try:
         engine = open_engine(bundle, "openvino", precision=precision)
@@ -82,14 +81,14 @@ def milliseconds(recipe: Recipe, folder: Path, precision: str) -> str:
 
 
 def samples_per_s(recipe: Recipe, data: Path, folder: Path, device: str, seconds: float) -> float:
-    found = gather([data], recipe, folder / recipe.grid_mark)
+    found = prepare_data([data], recipe, folder / recipe.grid_digest)
     with tempfile.TemporaryDirectory(dir=folder) as run:
-        processes = Processes(0, 1, torch.device(device))
+        processes = ProcessGroup(0, 1, torch.device(device))
         training = Training(recipe, found.train, [], Path(run), processes)
         training.run(minutes=seconds / 60)
         rates = [line["samples_per_s"] for line in read_journal(Path(run))]
         if not rates:  # fewer than ten steps
-            return recipe.optimisation.batch * training.reached.step / training.reached.seconds
+            return recipe.optimisation.batch * training.state.step / training.state.seconds
         return statistics.median(rates)
 
 
@@ -125,7 +124,7 @@ def main() -> None:
         for name, file, changes in NETWORKS:
             recipe, _ = read_recipe(ROOT / "configs" / f"{file}.toml", ("split.folds=0", *changes))
             shape = batch_shape(recipe.bundle())[1:]
-            cost = cost_of(new_network(recipe), shape)
+            cost = network_cost(new_network(recipe), shape)
             row = [name, f"{cost.parameters / 1e6:.3f}", f"{cost.multiply_adds / 1e9:.2f}"]
             row += [milliseconds(recipe, folder, precision) for precision in ("f32", "bf16")]
             for device in devices:

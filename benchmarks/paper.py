@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 
 import viscera
-from viscera.training.cases import find_cases
+from viscera.training.data.cases import find_cases
 from viscera.training.journal import read_journal
 from viscera.training.run_folder import read_run
 
@@ -68,12 +68,12 @@ def scores(folder: Path, cases: Path) -> dict[str, dict[str, list[float]]]:
         predictor = viscera.Predictor(folder / "bundles" / folder_of(name))
         rows = result.setdefault(name, {})
         for case in found:
-            if case.name not in sides.held:
+            if case.name not in sides.validation_cases:
                 continue
             seen = viscera.evaluate(predictor.segment(case.image), case.labels)
-            for score in seen.scores:
+            for score in seen.organ_metrics:
                 shown = score.truth_ml or score.prediction_ml
-                if score.organ not in case.distrusted and shown:
+                if score.organ not in case.excluded_organs and shown:
                     rows.setdefault(score.organ, []).append(score.dsc)
     return result
 
@@ -87,7 +87,7 @@ def seconds(folder: Path, cases: Path) -> dict[str, tuple[float, float]]:
     result = {}
     for case in found:
         link = scans / f"{case.name}_0000.nii.gz"
-        if case.name in sides.held and not link.exists():
+        if case.name in sides.validation_cases and not link.exists():
             link.symlink_to(case.image)
     for name in list(RUNS)[1:]:
         whole, network = [], []
@@ -123,9 +123,9 @@ def main() -> None:
         "# The paper's protocol on real CTs",
         "",
         "Made by `python benchmarks/paper.py FOLDER`: `viscera train`, `viscera export`, `viscera",
-        f"segment` and `viscera.evaluate`. {len(sides.train)} cases of {sides.patients[0]} patients "
-        f"were trained on, {len(sides.held)} of {sides.patients[1]}",
-        "held back: " + ", ".join(sides.held) + ".",
+        f"segment` and `viscera.evaluate`. {len(sides.train_cases)} cases of {sides.patients[0]} patients "
+        f"were trained on, {len(sides.validation_cases)} of {sides.patients[1]}",
+        "held back: " + ", ".join(sides.validation_cases) + ".",
         "The paper had 2050 cases. DSC on the scans' own grids, where the labels speak of the organ and",
         "either side has it; most labels are another network's. Weights are those of the last step.",
         "",

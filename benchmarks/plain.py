@@ -26,10 +26,10 @@ from onnx import helper, numpy_helper
 from scipy import ndimage
 from torch.nn import functional as F  # noqa: N812
 
-from viscera.affine import Affine
-from viscera.bundles import read_bundle
-from viscera.postprocess.sides import mend_sides
-from viscera.scoring.patches import patch_windows
+from viscera.bundle.read import read_bundle
+from viscera.core.affine import Affine
+from viscera.inference.sliding_window import fit_axis_windows
+from viscera.postprocess.laterality import swap_wrong_sides
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -91,7 +91,7 @@ def torch_network(path: Path) -> Network:
 
 def engine_network(bundle, name: str, precision: str) -> Network:
     """The network as `viscera segment` runs it."""
-    from viscera.engine import open_engine
+    from viscera.engine.select import open_engine
 
     engine = open_engine(bundle, name, precision=precision)
     return lambda batch: engine.run(batch).copy()
@@ -122,7 +122,7 @@ def scores_of(small: np.ndarray, bundle, network: Network, outside: float) -> np
         padded = np.pad(small, ((reach, reach), (0, 0), (0, 0)), mode="edge")
         stacks = [padded[k : k + bundle.slices.stack] for k in range(len(small))]
         return np.stack([network(stack[None])[0] for stack in stacks], axis=1)
-    windows = patch_windows(small.shape, bundle.patch)
+    windows = fit_axis_windows(small.shape, bundle.patch)
     size = bundle.patch.size[::-1]
     sides = [
         (w.padding, max(n, s) - n - w.padding)
@@ -164,7 +164,7 @@ def cleaned(labels: np.ndarray, bundle, affine: Affine) -> np.ndarray:
                 sizes = np.bincount(pieces.ravel())
                 labels[mask & (pieces != sizes[1:].argmax() + 1)] = 0
         if step.step == "sides":
-            mend_sides(labels, affine)  # renames pieces, moves no border
+            swap_wrong_sides(labels, affine)  # renames pieces, moves no border
     return labels
 
 

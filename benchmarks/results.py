@@ -25,15 +25,16 @@ import viscera  # noqa: E402
 from judge import AWAY_MM, EXPERT_JOINT, INDEPENDENT, REFERENCE, Judge  # noqa: E402
 from list_shared_cases import DATA, SAMPLE  # noqa: E402
 from train_default import ABLATIONS, FOLDS, TEACHER, slug  # noqa: E402
-from viscera.affine import Affine  # noqa: E402
-from viscera.bench import machine  # noqa: E402
-from viscera.io import read_labels, read_volume, write_volume  # noqa: E402
-from viscera.measure.process import run_measured  # noqa: E402
-from viscera.organs import BY_NAME  # noqa: E402
-from viscera.report.examples import Example, cut_open, examples_png  # noqa: E402
+from viscera.bench.process import run_and_measure  # noqa: E402
+from viscera.bench.run import machine_description  # noqa: E402
+from viscera.core.affine import Affine  # noqa: E402
+from viscera.core.organs import ORGANS_BY_NAME  # noqa: E402
+from viscera.core.volume import Volume  # noqa: E402
+from viscera.io.read import read_labels, read_volume  # noqa: E402
+from viscera.io.write import write_volume  # noqa: E402
+from viscera.report.pictures.examples import ExampleCase, example_row, examples_png  # noqa: E402
 from viscera.training.journal import read_journal  # noqa: E402
 from viscera.training.run_folder import read_run  # noqa: E402
-from viscera.volume import Volume  # noqa: E402
 
 MAIN = ("liver", "spleen", "kidney_right", "kidney_left", "aorta", "stomach")
 _TALL = "tcia_acrin_flt_breast_001_abdomen"
@@ -115,7 +116,7 @@ def timings(judge: Judge) -> list[str]:
                 for name, bundle in bundles.items():
                     words = ["segment", str(scan), "-o", f"{scratch}/x.nii.gz", "-b", bundle]
                     log = Path(scratch) / "log"
-                    run = run_measured(
+                    run = run_and_measure(
                         [sys.executable, "-m", "viscera", *words, "--overwrite", "-q"], log=log
                     )
                     assert run.exit_code == 0, log.read_text()
@@ -147,7 +148,7 @@ def worst(judge: Judge) -> list[str]:
     ]
     rows = ["| scan | organ | DSC | labelled, ml | found, ml |", "|---|---|---|---|---|"]
     rows += [
-        f"| {case} | {BY_NAME[organ].title} | {dsc:.2f} | {ml:.1f} | {found_ml:.1f} |"
+        f"| {case} | {ORGANS_BY_NAME[organ].title} | {dsc:.2f} | {ml:.1f} | {found_ml:.1f} |"
         for dsc, case, organ, ml, found_ml in sorted(found)[:12]
     ]
     licences = {
@@ -166,7 +167,7 @@ def worst(judge: Judge) -> list[str]:
         bundle = judge.out / "bundles" / f"default-{scores[name]['fold']}"
         seen = viscera.Predictor(bundle).segment(case.image)
         truth = read_labels(case.labels).values
-        pictures.append(cut_open(Example(name, seen.volume, truth, seen.labels)))
+        pictures.append(example_row(ExampleCase(name, seen.volume, truth, seen.labels)))
     (ROOT / "docs" / "results_worst.png").write_bytes(examples_png(pictures, viscera.ORGANS))
     shown = " and ".join(
         f"{name} ({licences[name]})" for name in sorted(means, key=means.__getitem__)[:2]
@@ -187,7 +188,11 @@ def ablations(out: Path) -> list[str]:
         "esophagus",
         "duodenum",
     )
-    rows = ["| change | steps | mean DSC | " + " | ".join(BY_NAME[o].title for o in organs) + " |"]
+    rows = [
+        "| change | steps | mean DSC | "
+        + " | ".join(ORGANS_BY_NAME[o].title for o in organs)
+        + " |"
+    ]
     rows.append("|---|---|---|" + "---|" * len(organs))
     for name, folder in named.items():
         lines = [v for v in read_journal(out / "runs" / folder) if v["kind"] == "validation"]
@@ -219,7 +224,7 @@ def main() -> None:
     others = [case for case in cases if case in INDEPENDENT]
     joint = {n: scores[n][EXPERT_JOINT]["expert_joint_dsc"] for n in (*known, REFERENCE)}
     scratch = [trained(judge.out, n) for n in known if n not in ("default", "untuned")]
-    spent, m = timings(judge), machine()
+    spent, m = timings(judge), machine_description()
     lines = [
         "# Results",
         "",

@@ -5,7 +5,7 @@
 
 Needs ../shared and the extra `train`. FOLDER receives the scans (see `scans.py`) and the labels. All
 commands run in turn on each scan, so that they meet the same machine; figures are medians. Writes
-benchmarks/results/speed.json, .md and .png, and README's table between its marks; with --tables it
+benchmarks/results/speed.json, .md and .png, and README's tables (`front_page.py`); with --tables it
 makes these again from the JSON that stands there.
 """
 
@@ -28,8 +28,9 @@ import nibabel as nib
 import numpy as np
 from PIL import Image
 
+import front_page
 from scans import ROOT, write_scan
-from viscera.report.pen import DIM, GRID, INK, PAPER, SHARPER, Pen
+from viscera.report.charts.canvas import DIM, GRID, INK, PAPER, SHARPER, ChartCanvas
 
 TARGET = ROOT / "benchmarks/results/speed.json"
 # Slices, and seconds of the paper's Table 4: 6 CPU cores.
@@ -183,7 +184,7 @@ def seconds(cost: dict) -> str:
 
 
 def headline(found: dict) -> list[str]:
-    """README's table."""
+    """The table of all numbers of slices."""
     rows = found["rows"]
     lines = [
         "| 512x512 slices | `paper`, s | MB | `default`, s | MB | the paper's Table 4, s |",
@@ -203,6 +204,15 @@ def headline(found: dict) -> list[str]:
         for name in OURS
     ]
     lines.append(f"| {COMPARED}, a CPU with AVX2 only (f32) | {' | '.join(cells)} | |")
+    plain = compared["paper, plain: nibabel, scipy, PyTorch"]
+    equal_share = found["equal"]["paper, plain: nibabel, scipy, PyTorch"]
+    times = plain["seconds"] / compared["paper"]["seconds"]
+    lines += [
+        "",
+        f"At {COMPARED} slices the paper's network written plainly (nibabel, scipy, PyTorch) takes "
+        f"{plain['seconds']:.0f} s and {plain['peak_mb']:.0f} MB, {times:.0f} times as long, with "
+        f"{equal_share:.3%} of the labels equal.",
+    ]
     return lines
 
 
@@ -244,7 +254,7 @@ def tables(found: dict) -> str:
 def plot(found: dict, path: Path) -> None:
     """Seconds and peak MB by number of slices, side by side."""
     page = Image.new("RGB", (900 * SHARPER, 330 * SHARPER), PAPER)
-    pen = Pen(page)
+    pen = ChartCanvas(page)
     inks = dict(zip(OURS, ((54, 110, 190), (200, 100, 40)), strict=True))
     for left, key, title, unit in ((60, "seconds", "seconds, whole process", 2), (
         500, "peak_mb", "peak MB", 200)):  # fmt: skip
@@ -272,26 +282,6 @@ def plot(found: dict, path: Path) -> None:
     page.resize((900, 330), Image.Resampling.LANCZOS).save(path)
 
 
-def readme(found: dict, text: str) -> str:
-    """README with its table made again."""
-    begin, end = "<!-- speed -->\n", "<!-- /speed -->"
-    before, rest = text.split(begin)
-    after = rest.split(end)[1]
-    compared = found["rows"][str(COMPARED)]
-    plain = compared["paper, plain: nibabel, scipy, PyTorch"]
-    lines = [
-        *headline(found),
-        "",
-        f"At {COMPARED} slices the paper's network done plainly (nibabel, scipy, PyTorch) takes "
-        f"{plain['seconds']:.0f} s",
-        f"and {plain['peak_mb']:.0f} MB, {plain['seconds'] / compared['paper']['seconds']:.0f} "
-        f"times as long, with {found['equal']['paper, plain: nibabel, scipy, PyTorch']:.3%} of "
-        "labels equal",
-        f"(`default`: {found['equal']['default, plain: nibabel, scipy, PyTorch']:.3%}).",
-    ]
-    return before + begin + "\n".join(lines) + "\n" + end + after
-
-
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path, nargs="?")
@@ -304,8 +294,7 @@ def main() -> None:
     found = json.loads(TARGET.read_text())
     TARGET.with_suffix(".md").write_text(tables(found))
     plot(found, TARGET.with_suffix(".png"))
-    page = ROOT / "README.md"
-    page.write_text(readme(found, page.read_text()))
+    front_page.main()
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from tests.networks import nearest_bundle
-from viscera.phantom import make_phantom
+from viscera.core.phantom import make_phantom
 
 # CI sets this, and vendors' telemetry stays silent under it: what a test then proves is nothing.
 os.environ.pop("CI", None)

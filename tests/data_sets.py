@@ -7,9 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.io import write_labels
-from viscera.organs import ORGANS
-from viscera.phantom import make_phantom
+from viscera.core.organs import ORGANS
+from viscera.core.phantom import make_phantom
 from viscera.segmentation import Segmentation
 
 SHAPE, SPACING_MM = (40, 32, 20), (9.0, 9.0, 14.0)
@@ -37,7 +36,7 @@ def write_pair(
     nibabel.save(image, folder / images / f"{name}_0000.nii.gz")
     if truth.dtype == np.uint8 and truth.max() <= 13:
         path = folder / labels / f"{name}.nii.gz"
-        write_labels(path, Segmentation(truth, volume, ORGANS), overwrite=True)
+        Segmentation(truth, volume, ORGANS).save(path, overwrite=True)
     else:
         nibabel.save(
             nibabel.Nifti1Image(truth, volume.affine.matrix), folder / labels / f"{name}.nii.gz"

@@ -89,7 +89,7 @@ def write_phantom(folder: Path, name: str, *, spacing_mm=(2.5, 2.5), thick=2.0, 
     """
     from scipy import ndimage
 
-    from viscera.phantom import make_phantom
+    from viscera.core.phantom import make_phantom
 
     volume, truth = make_phantom(seed, shape=(160, 112, 84), spacing_mm=(2.4, 2.4, 4.0))
     cosines, step = STACKS[name]

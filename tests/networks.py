@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from onnx import TensorProto, helper, numpy_helper
 
-from viscera.organs import ORGANS
+from viscera.core.organs import ORGANS
 
 LABELS = ["background", *(organ.name for organ in ORGANS)]
 # Mean HU of what lies in a phantom; "other" is everything that is no organ.
@@ -79,7 +79,7 @@ labels = {labels!r}
 [model]
 file = "model.onnx"
 sha256 = "{digest}"
-working_mb = 50.0
+run_peak_mb = 50.0
 {body}
 """
     (folder / "bundle.toml").write_text(text)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viscera.affine import Affine
+from viscera.core.affine import Affine
 from viscera.errors import InputError
 
 

@@ -55,6 +55,7 @@ def _without(package: str, folder: Path) -> dict[str, str]:
     return {"PYTHONPATH": str(folder)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("row", list(_rows()))
 @pytest.mark.skipif(sys.platform != "linux", reason="uses FIFOs, resource limits and /proc")
 def test_attack(row, tmp_path, nearest):

@@ -10,10 +10,10 @@ import time
 import pytest
 
 from tests.test_cli import run
-from viscera.contestant import Contestant
+from viscera.bench.command import BenchCommand
+from viscera.bench.process import ProcessRun, ResourceSample, run_and_measure
 from viscera.errors import BatchError, OutputError, UsageError
-from viscera.io import write_volume
-from viscera.measure.process import Run, Sample, run_measured
+from viscera.io.write import write_volume
 
 PYTHON = shlex.quote(sys.executable)
 COPY = f"{PYTHON} -c \"import shutil; shutil.copy('{{input}}', '{{output}}')\""
@@ -28,7 +28,7 @@ def scans(tmp_path, small_phantom):
 
 
 def measure(tmp_path, code, **kwargs):
-    return run_measured([sys.executable, "-c", code], log=tmp_path / "log", **kwargs)
+    return run_and_measure([sys.executable, "-c", code], log=tmp_path / "log", **kwargs)
 
 
 def test_memory_and_time_of_a_process(tmp_path):
@@ -55,7 +55,7 @@ def test_children_count(tmp_path):
 
 
 def test_a_small_process_is_not_credited_with_our_own_memory(tmp_path):
-    assert run_measured(["sleep", "0.2"], log=tmp_path / "log").peak_mb < 20
+    assert run_and_measure(["sleep", "0.2"], log=tmp_path / "log").peak_mb < 20
 
 
 def test_a_process_is_ended_in_time_with_its_children(tmp_path):
@@ -68,14 +68,19 @@ def test_a_process_is_ended_in_time_with_its_children(tmp_path):
 
 
 def test_areas_are_those_of_the_curve():
-    samples = (Sample(0.0, 100, 0.0), Sample(1.0, 100, 1.0), Sample(2.0, 300, 3.0))
-    one = Run(3.0, 3.5, 300, 0, samples)
+    samples = (
+        ResourceSample(0.0, 100, 0.0),
+        ResourceSample(1.0, 100, 1.0),
+        ResourceSample(2.0, 300, 3.0),
+    )
+    one = ProcessRun(3.0, 3.5, 300, 0, samples)
     # 100 in the first second, 200 on the way up, 150 on the way down to 0.
     assert one.memory_area_mb_s == pytest.approx(100 + 200 + 150)
     assert one.cpu_area_percent_s == 350
     assert one.cpu_percent()[1:] == pytest.approx([100, 200])
 
 
+@pytest.mark.slow
 def test_commands_side_by_side(tmp_path, scans):
     slow = COPY.replace("import shutil;", "import shutil, time; time.sleep(0.5);")
     out = tmp_path / "out"
@@ -136,7 +141,7 @@ def test_calls_that_make_no_sense(tmp_path, scans):
     out = ("-o", tmp_path / "out", "--only-commands")
     with pytest.raises(UsageError, match=r"\{input\} and \{output\}"):
         run("bench", scans, *out, "--command", "cp {input} there")
-    with pytest.raises(UsageError, match="mend the quotes"):
+    with pytest.raises(UsageError, match="correct the quotes"):
         run("bench", scans, *out, "--command", "cp '{input} {output}")
     with pytest.raises(UsageError, match="a plain name of its own"):
         run("bench", scans, *out, "--command", COPY, "--command", COPY)
@@ -155,7 +160,7 @@ def test_calls_that_make_no_sense(tmp_path, scans):
 
 
 def test_paths_with_spaces_and_quotes_stay_one_argument(tmp_path):
-    one = Contestant.of('prog --in={input} "a b" {output}')
+    one = BenchCommand.of('prog --in={input} "a b" {output}')
     assert one.name == "prog"
     assert one.call(tmp_path / "x 'y'", tmp_path / "z") == [
         "prog", f"--in={tmp_path}/x 'y'", "a b", str(tmp_path / "z"),
@@ -260,7 +265,7 @@ def test_a_scan_named_like_a_placeholder(tmp_path, scans):
 
 
 def test_more_words_that_make_no_sense(tmp_path, scans):
-    with pytest.raises(UsageError, match="mend the quotes"):
+    with pytest.raises(UsageError, match="correct the quotes"):
         run("bench", scans, "-o", tmp_path / "out", "-b", "phantom", "--options", "'")
     with pytest.raises(UsageError, match="a plain name"):
         run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command", COPY, "--name",

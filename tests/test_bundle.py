@@ -4,7 +4,7 @@ import pytest
 
 from tests.conftest import EXAMPLE_BUNDLE, needs_shared
 from tests.networks import LABELS, nearest_bundle, random_bundle, slices_body, write_bundle
-from viscera.bundles import packaged, read_bundle
+from viscera.bundle.read import packaged_bundles, read_bundle
 from viscera.errors import BundleError
 
 
@@ -90,7 +90,7 @@ def test_unknown_bundles_name_the_packaged_ones():
         read_bundle("no_such_bundle")
 
 
-@pytest.mark.parametrize("name", packaged())
+@pytest.mark.parametrize("name", packaged_bundles())
 def test_packaged_bundles_are_whole_and_have_a_card(name):
     bundle = read_bundle(name)
     assert hashlib.sha256(bundle.model_path.read_bytes()).hexdigest() == bundle.model.sha256

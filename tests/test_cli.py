@@ -13,9 +13,12 @@ import pytest
 import SimpleITK as sitk
 from click.testing import CliRunner
 
+import viscera
 from tests.networks import nearest_bundle
 from viscera.cli.main import COMMANDS
 from viscera.cli.main import viscera as command
+from viscera.core.organs import ORGANS
+from viscera.core.volume import Volume
 from viscera.errors import (
     BatchError,
     InputError,
@@ -24,9 +27,7 @@ from viscera.errors import (
     UsageError,
     VisceraError,
 )
-from viscera.io import write_volume
-from viscera.organs import ORGANS
-from viscera.volume import Volume
+from viscera.io.write import write_volume
 
 
 def run(*arguments):
@@ -259,7 +260,7 @@ def test_where_results_go(tmp_path, scans, nearest, monkeypatch):
 
 
 def viscera_volume(scans):
-    from viscera.io import read_volume
+    from viscera.io.read import read_volume
 
     return read_volume(scans / "b.nii.gz")
 
@@ -305,6 +306,7 @@ def test_exit_codes_of_the_process():
     assert code("segment", "a.nii", "-b", "no_such_bundle") == 8
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
     ("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGKILL, -9)]
@@ -327,3 +329,11 @@ def test_interruption_leaves_no_corrupt_output(tmp_path, scans, nearest, number,
         assert not list(out.glob(".viscera-*"))
     result = run("segment", scans, "-o", out, "-b", nearest)
     assert result.stderr.count("written in") + result.stderr.count("finished already") == 203
+
+
+def test_python_takes_one_scan_or_several(tmp_path, scans, nearest):
+    predictor = viscera.Predictor(nearest)
+    one = viscera.segment_batch(scans / "c.nii", tmp_path / "one", predictor=predictor)
+    several = viscera.segment_batch(str(scans), tmp_path / "several", predictor=predictor)
+    assert [len(one), len(several)] == [1, 3]
+    assert not any(result.error for result in (*one, *several))

@@ -9,15 +9,14 @@ import pytest
 
 from tests.conftest import SHARED, needs_shared
 from tests.dicom_series import STACKS, enhanced, write_phantom, write_series
-from viscera.dicom import open_series
-from viscera.dicom.contours import closed_contours
-from viscera.dicom.sources import on_slices
+from viscera.core.organs import ORGANS, ORGANS_BY_ID
+from viscera.core.volume import Volume
+from viscera.dicom.read.open_series import open_series
+from viscera.dicom.write.contours import closed_contours
+from viscera.dicom.write.references import labels_on_slices
 from viscera.errors import InputError, UsageError
-from viscera.io.dicom_write import write_dicom_rtstruct, write_dicom_seg
-from viscera.io.seg_nrrd import write_seg_nrrd
-from viscera.organs import BY_ID, ORGANS
+from viscera.io.dicom_files import write_dicom_seg, write_dicom_seg_labelmap
 from viscera.segmentation import Segmentation
-from viscera.volume import Volume
 
 highdicom = pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
@@ -52,7 +51,8 @@ def check_sides(centre_x_lps):
 def test_a_seg_read_by_highdicom_is_the_labels(tmp_path, stack, labelmap):
     _, _, segmentation = stack
     path = tmp_path / "seg.dcm"
-    write_dicom_seg(path, segmentation, labelmap=labelmap)
+    write = write_dicom_seg_labelmap if labelmap else write_dicom_seg
+    write(path, segmentation.labels, segmentation.volume, segmentation.organs)
     seg = highdicom.seg.segread(path)
     slices = segmentation.volume.voxels.stack.slices
     pixels = seg.get_pixels_by_source_instance(
@@ -67,7 +67,9 @@ def test_a_seg_read_by_highdicom_is_the_labels(tmp_path, stack, labelmap):
         kind = described.segmented_property_type
         assert (kind.value, kind.meaning) == (organ.snomed, organ.structure)
         sides = getattr(kind, "SegmentedPropertyTypeModifierCodeSequence", [])
-        assert [side.CodeMeaning.lower() for side in sides] == [organ.side] * bool(organ.side)
+        assert [side.CodeMeaning.lower() for side in sides] == [organ.laterality] * bool(
+            organ.laterality
+        )
         centres[organ.title] = centre_by_frames(seg, number)
     assert len(centres) == 13
     check_sides(centres)
@@ -109,7 +111,7 @@ def test_an_rtstruct_drawn_by_the_standard_is_the_labels(tmp_path, stack):
     """Contours brought onto the slices they name, by these slices' own headers (C.7.6.2.1.1)."""
     _, folder, segmentation = stack
     path = tmp_path / "rtstruct.dcm"
-    write_dicom_rtstruct(path, segmentation)
+    segmentation.save(path, output_type="dicom_rtstruct")
     data = pydicom.dcmread(path)
     sources = {d.SOPInstanceUID: d for d in map(pydicom.dcmread, folder.iterdir())}
     slices = segmentation.volume.voxels.stack.slices
@@ -147,7 +149,7 @@ def test_an_rtstruct_read_by_plastimatch_is_the_labels(tmp_path, stack):
     name, folder, segmentation = stack
     if name == "tilted":
         pytest.skip("plastimatch knows no sheared grids")
-    write_dicom_rtstruct(tmp_path / "rtstruct.dcm", segmentation)
+    segmentation.save(tmp_path / "rtstruct.dcm", output_type="dicom_rtstruct")
     call = ["plastimatch", "convert", "--input", "rtstruct.dcm", "--referenced-ct", str(folder)]
     call += ["--output-prefix", "masks", "--prefix-format", "nrrd"]
     subprocess.run(call, cwd=tmp_path, check=True, capture_output=True)
@@ -165,6 +167,7 @@ def test_an_rtstruct_read_by_plastimatch_is_the_labels(tmp_path, stack):
     check_sides(centres)
 
 
+@pytest.mark.slow
 @needs_shared
 @pytest.mark.skipif(shutil.which("plastimatch") is None, reason="needs plastimatch")
 def test_results_of_a_real_series_are_read_back(tmp_path):
@@ -176,7 +179,7 @@ def test_results_of_a_real_series_are_read_back(tmp_path):
     folder = SHARED / "data" / "dicom" / "tcga_bc_a10x_2_missing"
     segmentation = Predictor("default", overlap=0.0).segment(folder)
     stack = segmentation.volume.voxels.stack
-    expected = on_slices(stack, segmentation.labels)
+    expected = labels_on_slices(stack, segmentation.labels)
     segmentation.save(tmp_path / "seg.dcm")
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     pixels = seg.get_pixels_by_source_instance(
@@ -204,10 +207,10 @@ def test_results_of_a_real_series_are_read_back(tmp_path):
 
 
 @pytest.mark.skipif(shutil.which("dciodvfy") is None, reason="needs dciodvfy of dicom3tools")
-@pytest.mark.parametrize("write", [write_dicom_seg, write_dicom_rtstruct])
-def test_dciodvfy_finds_no_error(tmp_path, stack, write):
+@pytest.mark.parametrize("output_type", ["dicom_seg", "dicom_rtstruct"])
+def test_dciodvfy_finds_no_error(tmp_path, stack, output_type):
     """It does not know the newer form of SEG."""
-    write(tmp_path / "out.dcm", stack[2])
+    stack[2].save(tmp_path / "out.dcm", output_type=output_type)
     done = subprocess.run(
         ["dciodvfy", str(tmp_path / "out.dcm")], capture_output=True, text=True, check=False
     )
@@ -256,8 +259,8 @@ def test_results_of_a_multi_frame_image_lie_on_its_frames(tmp_path, order):
     np.testing.assert_allclose(volume.affine.matrix, single.affine.matrix)
     np.testing.assert_array_equal(volume.data, single.volume.data)
     segmentation = Segmentation(single.labels, volume, ORGANS)
-    write_dicom_seg(tmp_path / "seg.dcm", segmentation)
-    write_dicom_rtstruct(tmp_path / "rtstruct.dcm", segmentation)
+    segmentation.save(tmp_path / "seg.dcm", output_type="dicom_seg")
+    segmentation.save(tmp_path / "rtstruct.dcm", output_type="dicom_rtstruct")
 
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     pixels = seg.get_pixels_by_source_frame(
@@ -286,7 +289,7 @@ def test_results_of_uneven_slices_lie_on_the_slices_themselves(tmp_path):
     labels = np.zeros(volume.shape, dtype=np.uint8, order="F")
     labels[4:9, 3:8, 4:6] = 1  # at 112 and 115 mm; the nearest slices lie at 113 and 116
     segmentation = Segmentation(labels, volume, ORGANS)
-    write_dicom_seg(tmp_path / "seg.dcm", segmentation)
+    segmentation.save(tmp_path / "seg.dcm", output_type="dicom_seg")
     seg = highdicom.seg.segread(tmp_path / "seg.dcm")
     places = [g.PlanePositionSequence[0].ImagePositionPatient[2]
               for g in seg.PerFrameFunctionalGroupsSequence]  # fmt: skip
@@ -294,19 +297,19 @@ def test_results_of_uneven_slices_lie_on_the_slices_themselves(tmp_path):
     assert seg.pixel_array.sum() == 2 * 5 * 5
 
 
-@pytest.mark.parametrize("write", [write_dicom_seg, write_dicom_rtstruct])
-def test_what_was_looked_for_and_not_found_is_there_and_empty(tmp_path, write):
+@pytest.mark.parametrize("output_type", ["dicom_seg", "dicom_rtstruct"])
+def test_what_was_looked_for_and_not_found_is_there_and_empty(tmp_path, output_type):
     write_series(tmp_path / "ct", np.zeros((3, 12, 16), np.int16))
     volume = open_series(tmp_path / "ct")
     blank = np.zeros(volume.shape, dtype=np.uint8, order="F")
-    write(tmp_path / "out.dcm", Segmentation(blank, volume, ORGANS))
+    Segmentation(blank, volume, ORGANS).save(tmp_path / "out.dcm", output_type=output_type)
     data = pydicom.dcmread(tmp_path / "out.dcm")
     assert len(data.get("SegmentSequence") or data.StructureSetROISequence) == 13
     assert not any("ContourSequence" in roi for roi in data.get("ROIContourSequence", []))
 
 
-@pytest.mark.parametrize("write", [write_dicom_seg, write_dicom_rtstruct])
-def test_dicom_results_need_a_series_with_uids(tmp_path, write):
+@pytest.mark.parametrize("output_type", ["dicom_seg", "dicom_rtstruct"])
+def test_dicom_results_need_a_series_with_uids(tmp_path, output_type):
     def refused(kind, match, folder=None, **blank):
         if folder is None:
             volume = Volume(np.zeros((4, 4, 4), np.int16), np.eye(4))
@@ -319,7 +322,7 @@ def test_dicom_results_need_a_series_with_uids(tmp_path, write):
             volume = open_series(tmp_path / folder)
         labels = np.zeros(volume.shape, np.uint8, order="F")
         with pytest.raises(kind, match=match):
-            write(tmp_path / "out.dcm", Segmentation(labels, volume, ORGANS))
+            Segmentation(labels, volume, ORGANS).save(tmp_path / "out.dcm", output_type=output_type)
 
     refused(UsageError, "a DICOM series")
     refused(InputError, "found no SOPInstanceUID", "a", SOPInstanceUID=lambda _k: "")
@@ -344,10 +347,10 @@ ODD_HEADERS = {
 
 
 @pytest.mark.filterwarnings("default")
-@pytest.mark.parametrize("write", [write_dicom_seg, write_dicom_rtstruct])
+@pytest.mark.parametrize("output_type", ["dicom_seg", "dicom_rtstruct"])
 @pytest.mark.parametrize("name", list(ODD_HEADERS))
 def test_headers_that_break_their_form_make_results_all_the_same(
-    tmp_path, name, write, recwarn, caplog
+    tmp_path, name, output_type, recwarn, caplog
 ):
     """Scanners and anonymisers write such; what is said of it must not quote the patient."""
 
@@ -364,7 +367,7 @@ def test_headers_that_break_their_form_make_results_all_the_same(
     caplog.clear()
     volume = open_series(tmp_path / "ct")
     labels = np.ones(volume.shape, np.uint8, order="F")
-    write(tmp_path / "out.dcm", Segmentation(labels, volume, ORGANS))
+    Segmentation(labels, volume, ORGANS).save(tmp_path / "out.dcm", output_type=output_type)
     assert not list(recwarn)
     assert not [each for each in caplog.records if each.name.startswith("highdicom")]
     with warnings.catch_warnings():
@@ -378,7 +381,7 @@ def test_nothing_found_takes_one_frame_a_segment(tmp_path):
     write_series(tmp_path / "ct", np.zeros((30, 12, 16), np.int16))
     volume = open_series(tmp_path / "ct")
     blank = np.zeros(volume.shape, dtype=np.uint8, order="F")
-    write_dicom_seg(tmp_path / "out.dcm", Segmentation(blank, volume, ORGANS))
+    Segmentation(blank, volume, ORGANS).save(tmp_path / "out.dcm")
     assert pydicom.dcmread(tmp_path / "out.dcm").NumberOfFrames == 13
 
 
@@ -396,8 +399,8 @@ def test_several_multi_frame_images_take_no_seg(tmp_path):
     assert volume.shape == (16, 12, 6)
     segmentation = Segmentation(np.ones(volume.shape, np.uint8, order="F"), volume, ORGANS)
     with pytest.raises(InputError, match="2 multi-frame images"):
-        write_dicom_seg(tmp_path / "seg.dcm", segmentation)
-    write_dicom_rtstruct(tmp_path / "rtstruct.dcm", segmentation)
+        segmentation.save(tmp_path / "seg.dcm", output_type="dicom_seg")
+    segmentation.save(tmp_path / "rtstruct.dcm", output_type="dicom_rtstruct")
 
 
 def test_codes_are_those_of_snomed():
@@ -408,9 +411,9 @@ def test_codes_are_those_of_snomed():
         10: "Esophagus", 11: "Stomach", 12: "Duodenum", 2: "Kidney", 13: "Kidney",
         7: "AdrenalGland", 8: "AdrenalGland",
     }  # fmt: skip
-    assert sorted(named) == sorted(BY_ID)
+    assert sorted(named) == sorted(ORGANS_BY_ID)
     for organ, keyword in named.items():
-        assert getattr(codes.SCT, keyword).value == BY_ID[organ].snomed
+        assert getattr(codes.SCT, keyword).value == ORGANS_BY_ID[organ].snomed
 
 
 def test_a_seg_nrrd_read_by_others_is_the_labels(tmp_path, stack):
@@ -418,7 +421,7 @@ def test_a_seg_nrrd_read_by_others_is_the_labels(tmp_path, stack):
 
     name, _, segmentation = stack
     path = tmp_path / "organs.seg.nrrd"
-    write_seg_nrrd(path, segmentation)
+    segmentation.save(path)
     if name != "tilted":  # ITK has no sheared grids
         image = SimpleITK.ReadImage(str(path))
         np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(image).T, segmentation.labels)

@@ -10,9 +10,9 @@ import pytest
 from tests.conftest import SHARED
 from tests.dicom_series import STACKS, enhanced, write_series
 from tests.test_dicom import codes, stored
-from viscera.dicom.pixels import PixelReader, to_plane
+from viscera.dicom.read.pixels import PixelReader, to_hu_plane
 from viscera.errors import InputError, NothingToSegmentError
-from viscera.io import open_volume, read_volume
+from viscera.io.read import open_volume, read_volume
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 
@@ -58,7 +58,7 @@ def by_dcm2niix(paths, tmp_path):
 
 
 def files_of(volume):
-    return [one.item.path for one in volume.voxels.stack.slices]
+    return [one.file.path for one in volume.voxels.stack.slices]
 
 
 def padded(hu):
@@ -132,9 +132,9 @@ def test_the_real_series_with_slices_missing_has_each_slice_where_it_is(tmp_path
     stacked = np.asarray(by_dcm2niix(files_of(volume), tmp_path).dataobj)[::-1, ::-1]
     data, found = volume.data, 0
     for number, one in enumerate(slices):
-        hu, matrix = by_itk([one.item.path])
+        hu, matrix = by_itk([one.file.path])
         with PixelReader() as pixels:
-            plane = to_plane(one, pixels.stored(one))[0].T
+            plane = to_hu_plane(one, pixels.stored(one))[0].T
         np.testing.assert_array_equal(plane, padded(hu[..., 0]))
         np.testing.assert_array_equal(plane, padded(stacked[..., number]))
         index = np.linalg.solve(volume.affine.matrix, matrix[:, 3])[:3]

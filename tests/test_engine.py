@@ -13,9 +13,9 @@ from tests.networks import (
     write_bundle,
     write_onnx,
 )
-from viscera.bundles import read_bundle
-from viscera.engine import ENGINES, open_engine
+from viscera.bundle.read import read_bundle
 from viscera.engine.protocol import batch_shape
+from viscera.engine.select import ENGINES, open_engine
 from viscera.errors import BundleError, UsageError
 
 

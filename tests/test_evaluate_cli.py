@@ -15,8 +15,7 @@ import pytest
 from PIL import Image
 
 from tests.test_cli import run
-from viscera import cohort
-from viscera.cohort import Pair, Rules, evaluate_all
+from viscera.core.organs import ORGANS
 from viscera.errors import (
     BatchError,
     InputError,
@@ -25,9 +24,10 @@ from viscera.errors import (
     ResourceError,
     UsageError,
 )
-from viscera.evaluation import Evaluation
-from viscera.io import write_volume
-from viscera.organs import ORGANS
+from viscera.evaluation import cohort
+from viscera.evaluation.case import Evaluation
+from viscera.evaluation.cohort import CasePair, EvaluationRules, evaluate_pairs
+from viscera.io.write import write_volume
 from viscera.segmentation import Segmentation
 
 CASES = ("a", "b", "c", "d", "e")
@@ -87,11 +87,11 @@ def test_two_folders_give_tables_and_pictures(folders):
 
 def test_examples_show_truth_and_prediction_where_they_are(folders, phantom):
     """The third picture of the best row lacks nothing, that of the worst row does."""
-    from viscera.report.examples import Example, cut_open
+    from viscera.report.pictures.examples import ExampleCase, example_row
 
     volume, truth = phantom
     found = np.where(np.arange(truth.shape[0])[:, None, None] % 2, 0, truth).astype(np.uint8)
-    row = cut_open(Example("x", volume, truth, found))
+    row = example_row(ExampleCase("x", volume, truth, found))
     image, true, predicted = row.planes
     assert not image.labels.any()
     areas = [(plane > 0).sum() for plane in truth.T]
@@ -145,13 +145,13 @@ def test_a_refused_case_does_not_stop_the_others(folders):
 def judged(monkeypatch):
     """The cases that are really judged."""
     done = []
-    real = cohort._judge
+    real = cohort._evaluate_pair
 
     def watched(pair, *rest):
         done.append(pair.case)
         return real(pair, *rest)
 
-    monkeypatch.setattr(cohort, "_judge", watched)
+    monkeypatch.setattr(cohort, "_evaluate_pair", watched)
     return done
 
 
@@ -199,10 +199,11 @@ def test_files_of_others_are_not_replaced(folders):
     (folders / "out" / "table.md").write_text("mine")
     with pytest.raises(OutputError, match="an existing file"):
         run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
-    with pytest.raises(UsageError, match="a folder for -o"):
+    with pytest.raises(UsageError, match="a folder for output"):
         run("evaluate", folders / "found", folders / "truth", "-o", folders / "out" / "table.md")
 
 
+@pytest.mark.slow
 def test_groups_times_and_another_run(folders):
     groups, times = folders / "groups.csv", folders / "runs.csv"
     groups.write_text("\ufeffcase;region;sex\na;Asia;f\nb;Asia;m\nc;Europe;f\nd;Europe;f\n")
@@ -257,7 +258,7 @@ def test_a_list_of_pairs(folders):
         listed.write_text(text)
         with pytest.raises(InputError, match=message):
             run("evaluate", "--pairs", listed)
-    with pytest.raises(UsageError, match="either two paths or --pairs"):
+    with pytest.raises(UsageError, match="either two paths or pairs"):
         run("evaluate", "x", "y", "--pairs", listed)
 
 
@@ -272,7 +273,7 @@ def test_calls_that_say_too_little(folders):
 
 
 def test_a_ct_on_another_grid_is_left_out_of_the_picture(folders, phantom):
-    from viscera.phantom import make_phantom
+    from viscera.core.phantom import make_phantom
 
     other, _ = make_phantom(1, shape=(20, 20, 10), spacing_mm=(8, 8, 8))
     write_volume(folders / "ct" / "a_0000.nii.gz", other, overwrite=True)
@@ -284,27 +285,31 @@ def test_a_ct_on_another_grid_is_left_out_of_the_picture(folders, phantom):
 
 def pairs_in(folders):
     return [
-        Pair(c, folders / "truth" / f"{c}.nii.gz", folders / "found" / f"{c}.nii.gz") for c in CASES
+        CasePair(c, folders / "truth" / f"{c}.nii.gz", folders / "found" / f"{c}.nii.gz")
+        for c in CASES
     ]
 
 
 def test_processes_and_one_process_agree(folders):
     told = []
-    two = evaluate_all(pairs_in(folders), Rules(ORGANS), jobs=2, tell=told.append)
-    one = evaluate_all(pairs_in(folders), Rules(ORGANS), jobs=1)
+    two = evaluate_pairs(
+        pairs_in(folders), EvaluationRules(ORGANS), jobs=2, on_progress=told.append
+    )
+    one = evaluate_pairs(pairs_in(folders), EvaluationRules(ORGANS), jobs=1)
     assert two == one
     assert list(two) == list(CASES)
     assert told == [0, 1, 2, 3, 4, 5]
 
 
 def test_memory_is_planned_before_it_is_taken(folders):
-    found = evaluate_all(pairs_in(folders), Rules(ORGANS, limit_mb=100), jobs=2)
+    found = evaluate_pairs(pairs_in(folders), EvaluationRules(ORGANS, memory_limit_mb=100), jobs=2)
     assert {type(error) for error in found.values()} == {ResourceError}
     assert "at least 15" in str(found["a"])
-    some = evaluate_all(pairs_in(folders), Rules(ORGANS, limit_mb=200), jobs=8)
+    some = evaluate_pairs(pairs_in(folders), EvaluationRules(ORGANS, memory_limit_mb=200), jobs=8)
     assert {type(outcome) for outcome in some.values()} == {Evaluation}
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 def test_an_interrupted_run_goes_on(folders):
     """What was judged before the interruption is kept, and nothing is half-written."""
@@ -334,7 +339,7 @@ def test_nothing_of_others_is_touched(folders, name):
 
 
 def test_a_run_that_was_cut_off_while_writing_goes_on(folders, monkeypatch):
-    from viscera.report import evaluation as room
+    from viscera.evaluation import folder as room
 
     def full(*_):
         raise OutputError("space", found="none", remedy="free some")
@@ -351,7 +356,7 @@ def test_a_run_that_was_cut_off_while_writing_goes_on(folders, monkeypatch):
 def test_a_file_that_changes_while_it_is_judged_is_judged_again(folders, monkeypatch):
     """The mark is of the bytes before reading, so that the old scores fit no new file."""
     path = folders / "found" / "e.nii.gz"
-    real = cohort._judge
+    real = cohort._evaluate_pair
 
     def changing(pair, *rest):
         outcome = real(pair, *rest)
@@ -361,7 +366,7 @@ def test_a_file_that_changes_while_it_is_judged_is_judged_again(folders, monkeyp
 
     call = ("evaluate", folders / "found", folders / "truth", "-o", folders / "out", "--jobs", 1)
     with monkeypatch.context() as patch:
-        patch.setattr(cohort, "_judge", changing)
+        patch.setattr(cohort, "_evaluate_pair", changing)
         run(*call)
     run(*call)
     rows = rows_of(folders / "out" / "cases.csv")
@@ -390,9 +395,9 @@ def test_a_picture_of_earlier_labels_does_not_stay(folders):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--by", "x"), "expected --groups"),
-        (("--times", "x"), "expected --groups"),
-        (("--images", "ct"), "expected -o"),
+        (("--by", "x"), "expected groups"),
+        (("--times", "x"), "expected groups"),
+        (("--images", "ct"), "expected output"),
         (("-o", "out", "--images", "nowhere"), "a folder of CTs"),
     ],
 )
@@ -414,10 +419,10 @@ def test_nothing_in_common_is_no_success(folders):
     with pytest.raises(InputError, match="at least one pair"):
         run("evaluate", "--pairs", listed)
     listed.write_text("case,region\nsomebody,Asia\n")
-    with pytest.raises(InputError, match="the cases' names in --groups, found somebody"):
+    with pytest.raises(InputError, match="the cases' names in groups, found somebody"):
         run("evaluate", folders / "found", folders / "truth", "--groups", listed)
     listed.write_text("case,organ,metric,value\nsomebody,liver,dsc,1.0\n")
-    with pytest.raises(InputError, match="some of these cases in --against"):
+    with pytest.raises(InputError, match="some of these cases in against"):
         run("evaluate", folders / "found", folders / "truth", "--against", listed)
 
 
@@ -481,6 +486,7 @@ def test_a_list_of_failures_that_is_a_folder(folders):
         run("evaluate", folders / "found", folders / "truth", "-o", folders / "out")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs signals")
 @pytest.mark.parametrize("after_s", [0.0, 0.2, 0.5, 1.2])
 def test_two_interruptions_end_it_at_once(folders, after_s):
@@ -500,6 +506,7 @@ def test_two_interruptions_end_it_at_once(folders, after_s):
     assert "Traceback" not in said
 
 
+@pytest.mark.slow
 def test_only_the_wanted_organs_are_drawn(folders, phantom):
     """The slice is the one with most of the organ asked for."""
     bladder = phantom[1] == 9

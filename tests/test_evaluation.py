@@ -10,15 +10,15 @@ from nibabel.orientations import axcodes2ornt, io_orientation, ornt_transform
 
 import viscera
 from tests.conftest import SHARED, needs_shared
-from viscera.affine import Affine
-from viscera.conventions import BUILT_IN, FLARE
+from viscera.core.affine import Affine
+from viscera.core.label_map import LabelMap
+from viscera.core.label_schemes import FLARE, LABEL_SCHEMES
+from viscera.core.organs import ORGANS
 from viscera.errors import InputError, UsageError
-from viscera.evaluation import evaluate, unpredicted
-from viscera.grid.equivalent import on_grid_of
-from viscera.io import read_labels
-from viscera.io.conventions import open_convention
-from viscera.labelmap import LabelMap
-from viscera.organs import ORGANS
+from viscera.evaluation.case import evaluate, evaluate_missing
+from viscera.grid.reorient import reorient_to
+from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.read import read_labels
 
 ALL_ORIENTATIONS = [
     "".join(letters) for order in permutations(("RL", "AP", "SI")) for letters in product(*order)
@@ -43,7 +43,7 @@ def save(path, labels, affine=AFFINE, dtype=np.uint8):
 
 
 def scores_of(evaluation):
-    return [(s.organ, s.dsc, s.nsd, s.hd95_mm, s.assd_mm) for s in evaluation.scores]
+    return [(s.organ, s.dsc, s.nsd, s.hd95_mm, s.assd_mm) for s in evaluation.organ_metrics]
 
 
 def close(one, other):
@@ -88,7 +88,7 @@ def test_oblique_grids_are_matched_as_well(maps, codes):
     oblique = turn @ AFFINE
     image = nib.Nifti1Image(maps[1], oblique)
     moved = image.as_reoriented(ornt_transform(io_orientation(oblique), axcodes2ornt(codes)))
-    view = on_grid_of(
+    view = reorient_to(
         np.asarray(moved.dataobj), Affine(moved.affine), shape=maps[1].shape, target=Affine(oblique)
     )
     assert (view == maps[1]).all()
@@ -138,7 +138,7 @@ def test_flare24_goes_by_the_headers_own_spacing(tmp_path, maps):
     image.header.set_sform(AFFINE, 1)
     nib.save(image, tmp_path / "t.nii.gz")
     stated = read_labels(tmp_path / "t.nii.gz")
-    assert stated.zooms_mm == (3, 3, 3)
+    assert stated.header_spacing_mm == (3, 3, 3)
     assert stated.affine.spacing_mm == pytest.approx((0.8, 0.8, 2.5))
     prediction = save(tmp_path / "p.nii.gz", maps[1])
     found = evaluate(prediction, tmp_path / "t.nii.gz", protocol="flare24")
@@ -197,9 +197,9 @@ def test_a_large_and_all_but_empty_label_map_is_no_bomb(tmp_path):
     assert not read_labels(path).values.any()
 
 
-@pytest.mark.parametrize("name", list(BUILT_IN))
+@pytest.mark.parametrize("name", list(LABEL_SCHEMES))
 def test_built_in_conventions_have_one_value_an_organ(name):
-    convention = BUILT_IN[name]
+    convention = LABEL_SCHEMES[name]
     values = [value for of in convention.values.values() for value in of]
     assert len(set(values)) == len(values)
     assert not convention.others & set(values)
@@ -208,7 +208,7 @@ def test_built_in_conventions_have_one_value_an_organ(name):
 
 
 def test_amos_and_btcv_number_as_they_do():
-    amos, btcv = BUILT_IN["amos"].values, BUILT_IN["btcv"].values
+    amos, btcv = LABEL_SCHEMES["amos"].values, LABEL_SCHEMES["btcv"].values
     assert amos["inferior_vena_cava"] == btcv["inferior_vena_cava"] == (9,)
     assert (amos["pancreas"], btcv["pancreas"]) == ((10,), (11,))
     assert (amos["adrenal_gland_left"], btcv["adrenal_gland_left"]) == ((12,), (13,))
@@ -218,12 +218,12 @@ def test_amos_and_btcv_number_as_they_do():
 
 def test_organs_that_a_convention_lacks_are_not_scored(maps):
     values = np.zeros(14, np.uint8)
-    for name, (value,) in BUILT_IN["btcv"].values.items():
+    for name, (value,) in LABEL_SCHEMES["btcv"].values.items():
         values[next(o.id for o in ORGANS if o.name == name)] = value
     found = evaluate(LabelMap.of(maps[0], AFFINE), LabelMap.of(values[maps[0]], AFFINE),
                      truth_labels="btcv")  # fmt: skip
-    assert len(found.scores) == 12
-    assert {s.dsc for s in found.scores} == {1.0}
+    assert len(found.organ_metrics) == 12
+    assert {s.dsc for s in found.organ_metrics} == {1.0}
     with pytest.raises(UsageError, match="none of duodenum in btcv"):
         evaluate(LabelMap.of(maps[0], AFFINE), LabelMap.of(values[maps[0]], AFFINE),
                  truth_labels="btcv", organs=["duodenum"])  # fmt: skip
@@ -232,7 +232,7 @@ def test_organs_that_a_convention_lacks_are_not_scored(maps):
 def test_a_mapping_file_of_our_own(tmp_path):
     path = tmp_path / "mine.toml"
     path.write_text("other = [9]\n[labels]\nliver = 6\n'left kidney' = [2, 7]\n")
-    mine = open_convention(path)
+    mine = read_label_scheme(path)
     labels = mine.to_organs(np.array([[[0, 6, 2, 7, 9]]]))
     assert labels.tolist() == [[[0, 1, 13, 13, 0]]]
     with pytest.raises(InputError, match=r"mine.toml, 0, 2, 6, 7, 9, found 5;"):
@@ -243,7 +243,7 @@ def test_a_dataset_json_names_organs_its_own_way(tmp_path):
     path = tmp_path / "dataset.json"
     labels = {"background": 0, "Liver": 1, "right kidney": 2, "IVC": 3, "tumour": 4}
     path.write_text(json.dumps({"labels": labels, "numTraining": 3}))
-    found = open_convention(path)
+    found = read_label_scheme(path)
     assert dict(found.values) == {"liver": (1,), "kidney_right": (2,), "inferior_vena_cava": (3,)}
     assert found.others == {4}
 
@@ -267,13 +267,13 @@ def test_a_wrong_mapping_file_is_refused(tmp_path, text, message):
     path = tmp_path / "m.toml"
     path.write_text(text)
     with pytest.raises(InputError, match=message) as error:
-        open_convention(path)
+        read_label_scheme(path)
     assert "m.toml" in str(error.value)
 
 
 def test_a_convention_that_does_not_exist():
     with pytest.raises(UsageError, match="totalsegmentator"):
-        open_convention("total")
+        read_label_scheme("total")
 
 
 def test_a_protocol_that_does_not_exist(maps):
@@ -283,8 +283,8 @@ def test_a_protocol_that_does_not_exist(maps):
 
 def test_without_a_prediction_every_organ_is_missed(tmp_path, maps):
     truth = np.where(maps[0] == 9, 0, maps[0])  # no gallbladder to be found
-    found = unpredicted("x", save(tmp_path / "t.nii.gz", truth), ORGANS)
-    assert {s.dsc for s in found.scores} == {s.nsd for s in found.scores} == {0.0}
+    found = evaluate_missing("x", save(tmp_path / "t.nii.gz", truth), ORGANS)
+    assert {s.dsc for s in found.organ_metrics} == {s.nsd for s in found.organ_metrics} == {0.0}
     assert found["liver"].truth_ml > 0
     assert np.isinf(found["gallbladder"].hd95_mm)
 
@@ -315,7 +315,7 @@ def test_totalsegmentators_ids_are_the_same_organs_as_ours(case):
     found = evaluate(
         folder / "label.nii.gz", folder / "label_total.nii.gz", truth_labels="totalsegmentator"
     )
-    assert {score.dsc for score in found.scores} == {1.0}
+    assert {score.dsc for score in found.organ_metrics} == {1.0}
 
 
 def test_spacing_that_a_header_rounded_up_stays_within_the_tolerance():
@@ -367,7 +367,7 @@ def test_a_grid_at_45_degrees_needs_no_order():
 def test_a_flat_image_is_no_label_map():
     flat = nib.Nifti1Image(np.zeros((4, 4), np.uint8), np.eye(4))
     with pytest.raises(InputError, match=r"shape \(4, 4\)"):
-        LabelMap.of(flat)
+        viscera.as_label_map(flat)
 
 
 def test_a_series_of_label_maps_gets_a_remedy_that_exists(tmp_path):

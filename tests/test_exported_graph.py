@@ -8,10 +8,10 @@ onnx = pytest.importorskip("onnx")
 
 import onnxruntime  # noqa: E402
 
-from viscera.bundle import Patch, Slices  # noqa: E402
+from viscera.bundle.spec import Patch, Slices  # noqa: E402
 from viscera.nets.registry import build_network  # noqa: E402
-from viscera.training.folding import folded  # noqa: E402
-from viscera.training.onnx_file import write_onnx  # noqa: E402
+from viscera.training.export.fold import fold_for_export  # noqa: E402
+from viscera.training.export.onnx_file import write_onnx  # noqa: E402
 
 
 class Described:
@@ -38,6 +38,7 @@ def trained(name, channels, norm=None):
     return network.eval()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "norm", "described", "shape"),
     [
@@ -52,7 +53,9 @@ def test_an_exported_graph_is_the_same_function(tmp_path, name, norm, described,
     x = torch.randn(shape)
     with torch.inference_mode():
         expected = network(x).numpy()
-        np.testing.assert_allclose(folded(network)(x).numpy(), expected, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(
+            fold_for_export(network)(x).numpy(), expected, rtol=1e-3, atol=1e-3
+        )
     path = tmp_path / "model.onnx"
     write_onnx(network, described, path)
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])

@@ -1,5 +1,7 @@
 """Geometry, against SimpleITK and against doing it the slow way."""
 
+from itertools import count
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -8,17 +10,17 @@ from hypothesis import strategies as st
 
 from tests.networks import LABELS
 from tests.test_affine import all_orientations, oriented
-from viscera.affine import Affine
-from viscera.bundle import Bundle, Input, Model, Patch, Slices
-from viscera.grid import Grid, straighten
-from viscera.grid.orientation import Orientation
+from viscera.bundle.spec import Bundle, ModelFile, NetworkInput, Patch, Slices
+from viscera.core.affine import Affine
+from viscera.core.volume import Volume
+from viscera.grid.grid import Grid, ScoreSlab
+from viscera.grid.orientation import Orientation, ScanPlane
 from viscera.grid.resample import Taps, upsample_argmax
-from viscera.grid.shear import labels_on
-from viscera.volume import Volume
+from viscera.grid.shear import labels_to_sheared, straighten
 
 
 def bundle(spacing=(2.0, 2.5, 3.0), align="centre", interpolation="linear", slices=None):
-    grid_input = Input(
+    grid_input = NetworkInput(
         window_hu=(-2000.0, 3000.0),
         spacing_mm=spacing,
         mean_hu=0.0,
@@ -27,7 +29,7 @@ def bundle(spacing=(2.0, 2.5, 3.0), align="centre", interpolation="linear", slic
         interpolation=interpolation,
     )
     patch = None if slices else Patch((16, 16, 16))
-    return Bundle(1, "t", Model("m", "0"), grid_input, tuple(LABELS), patch, slices)
+    return Bundle(1, "t", ModelFile("m", "0"), grid_input, tuple(LABELS), patch, slices)
 
 
 @pytest.mark.parametrize(("order", "signs"), list(all_orientations()))
@@ -62,7 +64,7 @@ def test_resampling_is_simpleitks(spacing):
     nearest_border.SetInterpolator(sitk.sitkLinear)
     nearest_border.SetUseNearestNeighborExtrapolator(True)
     expected = sitk.GetArrayFromImage(nearest_border.Execute(image))
-    found = grid.forward(enumerate(grid.orientation.view(hu)))
+    found = grid.forward(map(ScanPlane, count(), grid.orientation.view(hu)))
     inside = tuple(
         slice(0, int((n - 1) * s / t) + 1)
         for n, s, t in zip(hu.shape[::-1], source_mm[::-1], spacing[::-1], strict=True)
@@ -75,7 +77,8 @@ def test_centred_grids_commute_with_mirroring():
     affine = Affine(np.diag([-1.3, -0.9, 2.0, 1.0]))
     grid = Grid.fit(hu.shape, affine, bundle())
     straight, mirrored = (
-        grid.forward(enumerate(grid.orientation.view(stored))) for stored in (hu, hu[::-1])
+        grid.forward(map(ScanPlane, count(), grid.orientation.view(stored)))
+        for stored in (hu, hu[::-1])
     )
     np.testing.assert_allclose(straight[:, :, ::-1], mirrored, atol=1e-3)
 
@@ -113,9 +116,9 @@ def test_streamed_labels_equal_doing_it_at_once(spacing, slab):
     grid = Grid.fit(shape, affine, bundle(spacing))
     scores = rng.normal(size=(14, *grid.shape)).astype(np.float32)
     out = np.zeros(shape, np.uint8)
-    slabs = ((z, scores[:, z : z + slab]) for z in range(0, grid.shape[0], slab))
+    slabs = (ScoreSlab(z, scores[:, z : z + slab]) for z in range(0, grid.shape[0], slab))
     grid.undo(slabs, tuple(range(14)), out)
-    z, y, x = grid.back
+    z, y, x = (axis.to_scan for axis in grid.axes)
     full = x.columns(y.rows(z.rows(scores.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)))
     best = np.sort(full, axis=0)
     clear = best[-1] - best[-2] > 1e-5
@@ -147,7 +150,7 @@ def test_straightening_a_sheared_scan_puts_it_upright():
     world = at @ upright.affine.matrix[:3, :3].T + upright.affine.matrix[:3, 3]
     for z in np.unique(at[:, 2])[1:-1]:
         assert world[at[:, 2] == z, 1].mean() == pytest.approx(-30, abs=1.5)
-    labels = labels_on(volume, (upright.data > 0).astype(np.uint8), upright.affine)
+    labels = labels_to_sheared((upright.data > 0).astype(np.uint8), upright.affine, volume)
     truth = volume.data > 0
     overlap = 2 * (labels & truth).sum() / (labels.sum() + truth.sum())
     assert overlap > 0.9

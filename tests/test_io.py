@@ -11,11 +11,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import viscera
-from viscera.errors import InputError, OutputError
+from viscera.core.organs import ORGANS
+from viscera.errors import InputError, OutputError, UsageError, command_line_wording, option
 from viscera.findings import Finding
-from viscera.io import case_name, read_volume, write_volume
-from viscera.io.gz import ByteReader
-from viscera.organs import ORGANS
+from viscera.io.byte_reader import ByteReader
+from viscera.io.read import case_name, read_volume
+from viscera.io.write import write_volume
 
 AFFINE = np.array([[-0.7, 0.1, 0, 80], [0.1, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
 
@@ -153,7 +154,7 @@ def test_labels_of_an_nrrd_lie_where_it_lies(tmp_path, small_phantom):
     image.SetOrigin((-10, 20.5, 300))
     sitk.WriteImage(image, tmp_path / "ct.nrrd")
     segmentation = viscera.Segmentation(truth, read_volume(tmp_path / "ct.nrrd"), ORGANS)
-    viscera.write_labels(tmp_path / "out.nii.gz", segmentation)
+    segmentation.save(tmp_path / "out.nii.gz")
     made = sitk.ReadImage(tmp_path / "out.nii.gz")
     np.testing.assert_allclose(made.GetOrigin(), image.GetOrigin(), atol=1e-4)
     np.testing.assert_allclose(made.GetSpacing(), image.GetSpacing(), atol=1e-6)
@@ -172,7 +173,7 @@ def test_masks_and_tables(tmp_path, small_phantom):
 
     volume, truth = small_phantom
     segmentation = viscera.Segmentation(truth, volume, ORGANS)
-    viscera.write_masks(tmp_path, segmentation)
+    segmentation.save_masks(tmp_path)
     for organ in ORGANS:
         mask = np.asarray(nib.load(tmp_path / f"{organ.name}.nii.gz").dataobj)
         np.testing.assert_array_equal(mask, truth == organ.id)
@@ -199,14 +200,14 @@ def test_nothing_is_overwritten_or_left_behind(tmp_path, small_phantom):
     volume, truth = small_phantom
     segmentation = viscera.Segmentation(truth, volume, ORGANS)
     segmentation.save(str(tmp_path / "a.nii.gz"))
-    with pytest.raises(OutputError, match="--overwrite"):
+    with pytest.raises(OutputError, match="overwrite=True"):
         segmentation.save(str(tmp_path / "a.nii.gz"))
     segmentation.save(str(tmp_path / "a.nii.gz"), overwrite=True)
     assert [p.name for p in tmp_path.iterdir()] == ["a.nii.gz"]
 
 
 def test_a_failing_write_leaves_the_old_file(tmp_path):
-    from viscera.io.atomic import atomic_write
+    from viscera.runtime.atomic_files import atomic_write
 
     def fill_the_disk():
         with atomic_write(target, overwrite=True) as file:
@@ -239,14 +240,51 @@ def test_case_names():
 def test_api_takes_images_and_arrays(small_phantom):
     volume, _ = small_phantom
     image = nib.Nifti1Image(volume.data, volume.affine.matrix)
-    from_image = viscera.Volume.of(image)
-    from_array = viscera.Volume.of(volume.data, volume.affine.matrix)
+    from_image = viscera.as_volume(image)
+    from_array = viscera.as_volume(volume.data, volume.affine.matrix)
     np.testing.assert_array_equal(from_image.data, from_array.data)
     assert from_image.affine == from_array.affine
     with pytest.raises(InputError, match="affine="):
-        viscera.Volume.of(volume.data)
+        viscera.as_volume(volume.data)
     with pytest.raises(InputError, match="three dimensions"):
         viscera.Volume.of(volume.data[0], np.eye(4))
+
+
+def test_an_empty_path_is_not_the_current_folder(tmp_path, monkeypatch, small_phantom, nearest):
+    monkeypatch.chdir(tmp_path)
+    volume, truth = small_phantom
+    segmentation = viscera.Segmentation(truth, volume, ORGANS)
+    calls = [
+        lambda: viscera.as_volume(""),
+        lambda: viscera.as_label_map(""),
+        lambda: viscera.segment("", bundle=nearest),
+        lambda: viscera.segment_batch([""], "out"),
+        lambda: viscera.segment_batch(["scan"], ""),
+        lambda: viscera.evaluate("", ""),
+        lambda: viscera.evaluate_cohort("", ""),
+        lambda: viscera.read_bundle(""),
+        lambda: segmentation.save(""),
+        lambda: segmentation.save_masks(""),
+    ]
+    for call in calls:
+        with pytest.raises(UsageError, match="an empty path"):
+            call()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_name_that_is_given_is_used(tmp_path, small_phantom):
+    volume, truth = small_phantom
+    viscera.Segmentation(truth, volume, ORGANS).save(tmp_path / "labels.nii.gz")
+    assert viscera.as_volume(volume, name="x").name == "x"
+    assert viscera.as_label_map(tmp_path / "labels.nii.gz", name="x").name == "x"
+    assert viscera.as_label_map(tmp_path / "labels.nii.gz").name == "labels"
+
+
+def test_options_in_findings_are_spelled_for_python():
+    finding = Finding("warning", "x", "low", f"try {option('hu_offset', '-1024')}")
+    assert finding.hint == "try volume.shifted(-1024)"
+    assert "volume.shifted(-1024)" in repr(finding)
+    assert finding.text(command_line_wording) == "low; try --hu-offset -1024"
 
 
 def test_findings_speak():
@@ -331,7 +369,7 @@ def test_no_header_lets_a_foreign_error_escape(tmp_path_factory, edits):
         raw[at : at + len(new)] = new
     (folder / "a.nii").write_bytes(raw)
     with contextlib.suppress(viscera.VisceraError):
-        read_volume(folder / "a.nii", limit_mb=100)
+        read_volume(folder / "a.nii", memory_limit_mb=100)
 
 
 def test_huge_floats_are_broken_voxels(tmp_path):
@@ -350,13 +388,13 @@ def test_images_in_memory_are_judged_as_files_are(tmp_path, hu):
     image.set_qform(None, 0)
     nib.save(image, tmp_path / "a.nii")
     by_path = read_volume(tmp_path / "a.nii")
-    by_image = viscera.Volume.of(nib.load(tmp_path / "a.nii"))
+    by_image = viscera.as_volume(nib.load(tmp_path / "a.nii"))
     assert by_image.affine == by_path.affine
     assert [f.code for f in by_image.findings] == [f.code for f in by_path.findings]
     assert "orientation-assumed" in [f.code for f in by_image.findings]
     np.testing.assert_array_equal(by_image.data, by_path.data)
     other = nib.MGHImage(hu.astype(np.float32), AFFINE)
-    volume = viscera.Volume.of(other)
+    volume = viscera.as_volume(other)
     assert volume.nifti_header is None
     np.testing.assert_allclose(volume.affine.matrix, AFFINE, atol=1e-4)
 
@@ -365,7 +403,7 @@ def test_scaled_images_in_memory(tmp_path):
     image = nib.Nifti1Image(np.linspace(-1000, 1000, 512).reshape(8, 8, 8), AFFINE)
     image.set_data_dtype(np.int16)
     nib.save(image, tmp_path / "a.nii")
-    by_image = viscera.Volume.of(nib.load(tmp_path / "a.nii"))
+    by_image = viscera.as_volume(nib.load(tmp_path / "a.nii"))
     np.testing.assert_allclose(by_image.data, read_volume(tmp_path / "a.nii").data, atol=1e-3)
     assert by_image.findings == ()
 

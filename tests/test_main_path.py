@@ -1,6 +1,8 @@
 """The main job on a generated phantom, as its user runs it, with no patient data at hand."""
 
 import json
+import subprocess
+import sys
 
 import nibabel as nib
 import numpy as np
@@ -9,6 +11,7 @@ from click.testing import CliRunner
 
 import viscera
 from viscera.cli.main import viscera as command
+from viscera.io.write import write_volume
 
 
 def dice(a, b):
@@ -36,6 +39,20 @@ def test_a_phantom_goes_in_and_thirteen_organs_come_out(tmp_path):
     names = {p.name for p in tmp_path.iterdir()}
     assert {"out_statistics.json", "out_statistics.csv", "out_preview.png",
             "out_report.json"} <= names  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_processes_write_the_same_bytes(tmp_path):
+    """With the packaged network, whose windows are fitted to the body."""
+    volume, _ = viscera.make_phantom(2, shape=(120, 100, 80), spacing_mm=(3.5, 3.5, 5.0))
+    write_volume(tmp_path / "ct.nii.gz", volume)
+    call = [sys.executable, "-m", "viscera", "segment", str(tmp_path / "ct.nii.gz"), "-q", "-o"]
+    for name in ("a", "b"):
+        (tmp_path / name).mkdir()
+        subprocess.run([*call, str(tmp_path / name / "labels.nii.gz")], check=True)
+    first, second = ((tmp_path / n / "labels.nii.gz").read_bytes() for n in ("a", "b"))
+    assert first == second
+    assert np.asarray(nib.load(tmp_path / "a" / "labels.nii.gz").dataobj).any()
 
 
 def test_the_phantom_is_seeded_and_plausible():

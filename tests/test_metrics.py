@@ -8,11 +8,11 @@ from scipy import ndimage
 from surface_distance import lookup_tables
 
 from tests import oracle
-from viscera.metrics import score
+from viscera.core.organs import ORGANS, ORGANS_BY_ID, ORGANS_BY_NAME
 from viscera.metrics.areas import CORNERS, areas_mm2
-from viscera.metrics.distance import find_distances
+from viscera.metrics.compare import compare_labels
+from viscera.metrics.distances import find_distances
 from viscera.metrics.surface import find_surfaces
-from viscera.organs import BY_ID, BY_NAME, ORGANS
 
 SPACINGS = [(1.0, 1.0, 1.0), (0.7, 0.7, 5.0), (0.6, 1.3, 2.5), (3.1, 3.1, 7.5), (1.5, 1.5, 0.4)]
 
@@ -23,8 +23,8 @@ def same(found, expected):
 
 def check(prediction, truth, spacing_mm):
     """All four metrics of every organ that both maps have, against the oracle."""
-    for found in score(prediction, truth, spacing_mm=spacing_mm):
-        organ = BY_NAME[found.organ]
+    for found in compare_labels(prediction, truth, spacing_mm=spacing_mm):
+        organ = ORGANS_BY_NAME[found.organ]
         a, b = prediction == organ.id, truth == organ.id
         mine = (found.dsc, found.nsd, found.hd95_mm, found.assd_mm)
         if a.any() and b.any():
@@ -95,7 +95,7 @@ def test_two_planes_are_as_far_apart_as_they_are():
     truth[:, :, :10] = 1
     prediction = np.zeros_like(truth)
     prediction[:, :, :12] = 1
-    (liver,) = score(prediction, truth, spacing_mm=(1, 1, 3), organs=[BY_ID[1]])
+    (liver,) = compare_labels(prediction, truth, spacing_mm=(1, 1, 3), organs=[ORGANS_BY_ID[1]])
     assert liver.hd95_mm == 6  # two slices of 3 mm
     assert liver.dsc == pytest.approx(2 * 10 / 22)
 
@@ -128,9 +128,9 @@ def test_distances_are_exact_at_a_tolerance():
 
 def test_memory_order_and_strides_do_not_matter():
     truth, prediction = blobs(3), blobs(4)
-    expected = score(prediction, truth, spacing_mm=(1, 2, 3))
-    assert score(prediction.copy("C"), truth.copy("C"), spacing_mm=(1, 2, 3)) == expected
-    turned = score(
+    expected = compare_labels(prediction, truth, spacing_mm=(1, 2, 3))
+    assert compare_labels(prediction.copy("C"), truth.copy("C"), spacing_mm=(1, 2, 3)) == expected
+    turned = compare_labels(
         prediction.transpose(2, 0, 1)[::-1], truth.transpose(2, 0, 1)[::-1], spacing_mm=(3, 1, 2)
     )
     for one, other in zip(turned, expected, strict=True):
@@ -146,16 +146,16 @@ def test_flare24_is_the_script_to_the_fourth_decimal(seed, spacing_mm):
     truth[truth == 2 + seed] = 0  # absent from the truth
     prediction[prediction == 3 + seed] = 0  # absent from the prediction
     prediction[prediction == 8], truth[truth == 8] = 0, 0  # absent from both
-    found = score(prediction, truth, spacing_mm=spacing_mm, protocol="flare24")
+    found = compare_labels(prediction, truth, spacing_mm=spacing_mm, protocol="flare24")
     for organ, mine in zip(ORGANS, found, strict=True):
         same((mine.dsc, mine.nsd), oracle.flare24(prediction, truth, spacing_mm, organ))
 
 
 def flare24_of(prediction, truth, name):
-    (found,) = score(
-        prediction, truth, spacing_mm=(1, 1, 1), organs=[BY_NAME[name]], protocol="flare24"
+    (found,) = compare_labels(
+        prediction, truth, spacing_mm=(1, 1, 1), organs=[ORGANS_BY_NAME[name]], protocol="flare24"
     )
-    expected = oracle.flare24(prediction, truth, (1, 1, 1), BY_NAME[name])
+    expected = oracle.flare24(prediction, truth, (1, 1, 1), ORGANS_BY_NAME[name])
     same((found.dsc, found.nsd), expected)
     return found
 
@@ -169,7 +169,7 @@ def tube(label, first, last):
 
 @pytest.mark.parametrize("name", ["aorta", "inferior_vena_cava", "esophagus"])
 def test_flare24_never_scores_the_last_slice_of_a_long_organ(name):
-    label = BY_NAME[name].id
+    label = ORGANS_BY_NAME[name].id
     truth, longer = tube(label, 3, 9), tube(label, 0, 14)
     assert flare24_of(longer, truth, name).dsc == 1
     damaged = truth.copy()
@@ -177,7 +177,7 @@ def test_flare24_never_scores_the_last_slice_of_a_long_organ(name):
     assert flare24_of(damaged, truth, name).dsc == 1
     damaged[:, :, 7] = 0
     assert flare24_of(damaged, truth, name).dsc < 1
-    (plain,) = score(longer, truth, spacing_mm=(1, 1, 1), organs=[BY_NAME[name]])
+    (plain,) = compare_labels(longer, truth, spacing_mm=(1, 1, 1), organs=[ORGANS_BY_NAME[name]])
     assert plain.dsc < 1
 
 
@@ -194,7 +194,9 @@ def test_flare24_scores_short_organs_whole():
 def test_flare24_gives_no_nsd_below_a_dsc_of_a_fifth():
     truth, prediction = tube(12, 3, 9), tube(12, 8, 14)  # one slice of six in common: 1/6
     assert flare24_of(prediction, truth, "duodenum").nsd == 0
-    (plain,) = score(prediction, truth, spacing_mm=(1, 1, 1), organs=[BY_NAME["duodenum"]])
+    (plain,) = compare_labels(
+        prediction, truth, spacing_mm=(1, 1, 1), organs=[ORGANS_BY_NAME["duodenum"]]
+    )
     assert plain.nsd > 0.9
     assert flare24_of(tube(12, 7, 13), truth, "duodenum").nsd > 0.9  # 1/3
 
@@ -202,14 +204,14 @@ def test_flare24_gives_no_nsd_below_a_dsc_of_a_fifth():
 def test_inputs_are_left_as_they_are():
     truth, prediction = blobs(1), blobs(2)
     kept = truth.copy(), prediction.copy()
-    score(prediction, truth, spacing_mm=(1, 1, 1), protocol="flare24")
+    compare_labels(prediction, truth, spacing_mm=(1, 1, 1), protocol="flare24")
     assert (truth == kept[0]).all()
     assert (prediction == kept[1]).all()
 
 
 def test_organs_that_only_one_map_has_cost_no_surface(monkeypatch):
     """An untrained network's noise of twelve organs beside a truth of one."""
-    from viscera.metrics import scores as room
+    from viscera.metrics import compare as room
 
     truth = np.zeros((20, 20, 10), np.uint8)
     truth[5:15, 5:15, 2:8] = 1
@@ -223,13 +225,13 @@ def test_organs_that_only_one_map_has_cost_no_surface(monkeypatch):
 
 @pytest.mark.parametrize("protocol", ["standard", "flare24"])
 def test_noise_taken_organ_by_organ_scores_the_same(monkeypatch, protocol):
-    from viscera.metrics import scores as room
+    from viscera.metrics import compare as room
 
     truth, noise = blobs(2), blobs(3, smooth=0.5)
-    together = score(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol)
+    together = compare_labels(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol)
     monkeypatch.setattr(room, "_MANY_CHANGES", 0)
     for one, other in zip(
-        score(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol), together, strict=True
+        compare_labels(noise, truth, spacing_mm=(1, 2, 3), protocol=protocol), together, strict=True
     ):
         same([one.dsc, one.nsd, one.hd95_mm, one.assd_mm],
              [other.dsc, other.nsd, other.hd95_mm, other.assd_mm])  # fmt: skip

@@ -10,16 +10,16 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 from torch import nn  # noqa: E402
 
 from viscera.errors import UsageError  # noqa: E402
-from viscera.nets import ARCHITECTURES, build_network  # noqa: E402
 from viscera.nets.blocks import ChannelAttention, Depthwise3d, conv, separable  # noqa: E402
-from viscera.nets.cost import cost_of  # noqa: E402
-from viscera.training.folding import folded  # noqa: E402
+from viscera.nets.cost import network_cost  # noqa: E402
+from viscera.nets.registry import ARCHITECTURES, build_network  # noqa: E402
+from viscera.training.export.fold import fold_for_export  # noqa: E402
 
 
 def test_the_papers_network_has_its_parameters_and_flops():
     """Table 2: 0.405 M, 1.29 G at 3x192x192, within 1 %; thop's rule is in the docstring."""
     network = build_network("dsunet16", channels=3, classes=14)
-    cost = cost_of(network, (3, 192, 192))
+    cost = network_cost(network, (3, 192, 192))
     assert cost.parameters == sum(p.numel() for p in network.parameters()) == 406_476
     assert abs(cost.parameters / 0.405e6 - 1) < 0.01
     assert abs(cost.thop_flops / 1.29e9 - 1) < 0.01
@@ -30,7 +30,7 @@ def test_the_papers_network_has_its_parameters_and_flops():
 
 
 def test_the_original_unet_is_the_usual_one():
-    cost = cost_of(build_network("unet64", channels=3, classes=14), (3, 192, 192))
+    cost = network_cost(build_network("unet64", channels=3, classes=14), (3, 192, 192))
     assert cost.parameters / 1e6 == pytest.approx(31.04, abs=0.02)
     assert cost.thop_flops / 1e9 == pytest.approx(30.8, rel=0.01)
     assert cost.multiply_adds / 1e9 == pytest.approx(27.2, rel=0.01)
@@ -65,6 +65,7 @@ def test_scores_come_on_the_inputs_grid(name):
         assert network(torch.zeros(2, known.shape[0], *size)).shape == (2, 5, *size)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", list(ARCHITECTURES))
 def test_the_receptive_field_is_what_gradients_reach(name):
     """Through convolutions: gates and normalisations aside, all weights positive."""
@@ -83,7 +84,7 @@ def test_the_receptive_field_is_what_gradients_reach(name):
             else:
                 plain(child)
 
-    field = cost_of(network, (channels, *[64] * known.rank)).receptive_field
+    field = network_cost(network, (channels, *[64] * known.rank)).receptive_field
     plain(network)
     for parameter in network.parameters():
         nn.init.constant_(parameter, 0.1)
@@ -117,6 +118,7 @@ def test_quick_depthwise_gradients_are_torchs_own(stride):
     assert torch.autograd.grad(layer(x), x, outer)[0].shape == x.shape
 
 
+@pytest.mark.slow
 def test_the_published_weights_give_the_published_scores():
     """The default network's layout is that of the network it was taught by."""
     path = Path(__file__).parents[2] / "shared/models/flare25_dw/model.onnx"
@@ -156,7 +158,7 @@ def test_folding_changes_nothing_but_the_layers(rank):
     for _ in range(3):
         network.train()(x)  # statistics that are not the identity
     network.eval()
-    fewer = folded(network)
+    fewer = fold_for_export(network)
     kinds = (nn.BatchNorm2d, nn.BatchNorm3d)
     assert any(isinstance(m, kinds) for m in network.modules())
     assert not any(isinstance(m, kinds) for m in fewer.modules())

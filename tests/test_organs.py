@@ -1,7 +1,7 @@
 import pytest
 
+from viscera.core.organs import ORGANS, PAIRED_ORGANS, select_organs
 from viscera.errors import UsageError
-from viscera.organs import ORGANS, PAIRS, select
 
 # FLARE's label order and the NSD tolerances of its evaluation script.
 FLARE = [
@@ -21,16 +21,16 @@ def test_each_organ_can_be_told_apart():
 
 
 def test_pairs_are_right_then_left():
-    assert [(r.side, left.side) for r, left in PAIRS] == [("right", "left")] * 2
+    assert [(r.laterality, left.laterality) for r, left in PAIRED_ORGANS] == [("right", "left")] * 2
 
 
 def test_select_sorts_and_forgives_spelling():
-    assert [o.name for o in select(["Kidney-Left", " liver"])] == ["liver", "kidney_left"]
-    assert [o.name for o in select(["Left kidney", "right_adrenal"])] == [
+    assert [o.name for o in select_organs(["Kidney-Left", " liver"])] == ["liver", "kidney_left"]
+    assert [o.name for o in select_organs(["Left kidney", "right_adrenal"])] == [
         "adrenal_gland_right", "kidney_left"
     ]  # fmt: skip
 
 
 def test_select_names_the_nearest():
     with pytest.raises(UsageError, match="did you mean 'spleen'"):
-        select(["spleeen"])
+        select_organs(["spleeen"])

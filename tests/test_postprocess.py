@@ -6,14 +6,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from viscera.affine import Affine
-from viscera.bundle import Step
-from viscera.organs import BY_NAME
-from viscera.postprocess import components, postprocess
-from viscera.postprocess.box import organ_box
+from viscera.bundle.spec import PostprocessStep
+from viscera.core import components
+from viscera.core.affine import Affine
+from viscera.core.boxes import organ_box
+from viscera.core.components import find_components, keep_largest, remove_small
+from viscera.core.organs import ORGANS_BY_NAME
+from viscera.postprocess.chain import postprocess
 from viscera.postprocess.closing import close_organs
-from viscera.postprocess.components import drop_small, find_components, keep_largest
-from viscera.postprocess.sides import mend_sides
+from viscera.postprocess.laterality import swap_wrong_sides
 
 UPRIGHT = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))
 
@@ -95,7 +96,7 @@ def test_keep_largest_and_drop_small():
     keep_largest(labels, [1])
     assert (labels == 1).sum() == 125
     assert (labels == 2).sum() == 1
-    drop_small(untouched, [1, 2], least_ml=0.005, voxel_ml=0.001)
+    remove_small(untouched, [1, 2], least_ml=0.005, voxel_ml=0.001)
     assert (untouched == 1).sum() == 125 + 8
     assert (untouched == 2).sum() == 0
 
@@ -103,43 +104,47 @@ def test_keep_largest_and_drop_small():
 def kidneys(flip=False):
     """Aorta and cava in the middle, a kidney on each side; x = -i, so high i is left."""
     labels = np.zeros((100, 60, 40), np.uint8, order="F")
-    labels[46:50, 30:34, :] = BY_NAME["inferior_vena_cava"].id
-    labels[52:56, 30:34, :] = BY_NAME["aorta"].id
-    labels[10:25, 25:40, 5:35] = BY_NAME["kidney_right"].id
-    labels[75:90, 25:40, 5:35] = BY_NAME["kidney_left"].id
+    labels[46:50, 30:34, :] = ORGANS_BY_NAME["inferior_vena_cava"].id
+    labels[52:56, 30:34, :] = ORGANS_BY_NAME["aorta"].id
+    labels[10:25, 25:40, 5:35] = ORGANS_BY_NAME["kidney_right"].id
+    labels[75:90, 25:40, 5:35] = ORGANS_BY_NAME["kidney_left"].id
     return labels
 
 
 def test_sides_are_mended_and_right_ones_left_alone():
     labels = kidneys()
-    assert mend_sides(labels, UPRIGHT) == 0
+    assert swap_wrong_sides(labels, UPRIGHT) == 0
     broken = labels.copy(order="F")
-    broken[10:25, 25:40, 5:15] = BY_NAME["kidney_left"].id  # lower third of the right one
-    assert mend_sides(broken, UPRIGHT) == 1
+    broken[10:25, 25:40, 5:15] = ORGANS_BY_NAME["kidney_left"].id  # lower third of the right one
+    assert swap_wrong_sides(broken, UPRIGHT) == 1
     np.testing.assert_array_equal(broken, labels)
 
 
 def test_sides_follow_the_patient_not_the_storage():
     labels = np.ascontiguousarray(kidneys()[::-1])
     affine = np.diag([1.0, -1.0, 1.0, 1.0])
-    assert mend_sides(labels, Affine(affine)) == 0
-    assert mend_sides(labels, UPRIGHT) == 2  # the same voxels said to be mirrored
+    assert swap_wrong_sides(labels, Affine(affine)) == 0
+    assert swap_wrong_sides(labels, UPRIGHT) == 2  # the same voxels said to be mirrored
 
 
 def test_sides_without_vessels_and_with_one_kidney():
     labels = kidneys()
     labels[(labels == 5) | (labels == 6)] = 0
-    assert mend_sides(labels, UPRIGHT) == 0
-    labels[labels == BY_NAME["kidney_left"].id] = 0
-    assert mend_sides(labels, UPRIGHT) == 0
+    assert swap_wrong_sides(labels, UPRIGHT) == 0
+    labels[labels == ORGANS_BY_NAME["kidney_left"].id] = 0
+    assert swap_wrong_sides(labels, UPRIGHT) == 0
 
 
 def test_chain_runs_named_steps_in_order():
     labels = kidneys()
     labels[0, 0, 0] = 2
     labels[10:25, 25:40, 5:15] = 13
-    steps = [Step("sides"), Step("largest_component"), Step("minimum_volume", ml=100.0),
-             Step("closing", organs=("liver",))]  # fmt: skip
+    steps = [
+        PostprocessStep("sides"),
+        PostprocessStep("largest_component"),
+        PostprocessStep("minimum_volume", ml=100.0),
+        PostprocessStep("closing", organs=("liver",)),
+    ]
     findings = postprocess(labels, UPRIGHT, steps)
     assert [f.code for f in findings] == ["sides"]
     assert not labels.any()  # no piece has 100 ml

@@ -1,9 +1,11 @@
 """The path itself: orientation, streaming and both kinds of network."""
 
+from itertools import count
+
 import nibabel as nib
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
 import viscera
@@ -17,9 +19,10 @@ from tests.networks import (
     write_bundle,
 )
 from tests.test_affine import all_orientations, rotation
+from viscera.core.volume import Volume
 from viscera.errors import InputError, NothingToSegmentError, ResourceError
-from viscera.grid import Grid
-from viscera.volume import Volume
+from viscera.grid.grid import Grid
+from viscera.grid.orientation import ScanPlane
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +68,7 @@ def undone(labels, order, signs):
     return labels[tuple(slice(None, None, s) for s in signs)].transpose(np.argsort(order))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lopsided", "lopsided_cropped", "lopsided_slices"])
 @pytest.mark.parametrize("tilt", [0, 17])
 def test_all_48_storages_give_the_same_labels(request, kind, tilt):
@@ -98,11 +102,11 @@ def test_all_48_storages_give_the_same_labels(request, kind, tilt):
 def test_any_storage_of_any_grid_gives_the_same_labels(
     lopsided, shape, spacing, storage, degrees, axis, seed
 ):
+    extent_mm = max(n * s for n, s in zip(shape, spacing, strict=True))
+    assume(extent_mm >= 25)  # smaller ones are refused as too small for a scan
     affine = np.eye(4)
     affine[:3, :3] = rotation(degrees, axis) @ np.diag(spacing)
     data = noise(seed, shape)
-    if max(n * s for n, s in zip(shape, spacing, strict=True)) < 25:
-        return  # refused as too small for a scan
     expected = lopsided.segment(data, affine).labels
     turned, matrix = stored_as(data, affine, *storage)
     np.testing.assert_array_equal(
@@ -113,31 +117,33 @@ def test_any_storage_of_any_grid_gives_the_same_labels(
 @pytest.mark.parametrize("shape", [(50, 41, 37), (12, 60, 9)])
 def test_streamed_patches_equal_blending_all_at_once(lopsided, shape):
     """Slabs and what is kept of the one before, against one full-size float64 sum."""
-    from viscera.scoring.patches import patch_windows
-    from viscera.scoring.windows import mirrored
+    from viscera.inference.sliding_window import fit_axis_windows
+    from viscera.inference.windows import mirror_indices
 
     data, affine = noise(2, shape), np.diag([-6.0, -7.5, 9.0, 1.0])
     found = lopsided.segment(data, affine).labels
     volume, bundle = Volume.of(data, affine), lopsided.bundle
     grid = Grid.fit(volume.shape, volume.affine, bundle)
-    windows = patch_windows(grid.shape, bundle.patch)
+    windows = fit_axis_windows(grid.shape, bundle.patch)
     sizes = bundle.patch.size[::-1]
     padded = [max(n, s) for n, s in zip(grid.shape, sizes, strict=True)]
     full = np.full(padded, -1.0, np.float32)  # the window's lower end, normalised
-    planes = mirrored(np.arange(padded[0]) - windows[0].padding, grid.shape[0])
+    planes = mirror_indices(np.arange(padded[0]) - windows[0].padding, grid.shape[0])
     y, x = (
         slice(w.padding, w.padding + n) for w, n in zip(windows[1:], grid.shape[1:], strict=True)
     )
-    full[:, y, x] = grid.forward(enumerate(grid.orientation.view(volume.data)))[planes]
+    full[:, y, x] = grid.forward(map(ScanPlane, count(), grid.orientation.view(volume.data)))[
+        planes
+    ]
     scores = np.zeros((14, *padded))
     for a, wa in zip(windows[0].starts, windows[0].weights, strict=True):
         for b, wb in zip(windows[1].starts, windows[1].weights, strict=True):
             for c, wc in zip(windows[2].starts, windows[2].weights, strict=True):
                 box = tuple(slice(s, s + n) for s, n in zip((a, b, c), sizes, strict=True))
-                result = lopsided._loaded().run(full[box][None, None].copy())[0]
+                result = lopsided._load_engine().run(full[box][None, None].copy())[0]
                 scores[:, *box] += result * np.einsum("i,j,k", wa, wb, wc)
     z = slice(windows[0].padding, windows[0].padding + grid.shape[0])
-    zt, yt, xt = grid.back
+    zt, yt, xt = (axis.to_scan for axis in grid.axes)
     scores = scores[:, z, y, x].astype(np.float32)
     fine = xt.columns(yt.rows(zt.rows(scores.transpose(0, 2, 1, 3)).transpose(0, 2, 1, 3)))
     expected = np.zeros(shape, np.uint8)
@@ -248,7 +254,7 @@ def test_segmentation_answers(nearest, small_phantom):
 def test_progress_runs_from_nothing_to_all(nearest, small_phantom):
     told = []
     viscera.Predictor(nearest).segment(
-        small_phantom[0], progress=lambda stage, done: told.append((stage, done))
+        small_phantom[0], on_progress=lambda stage, done: told.append((stage, done))
     )
     assert told[0] == ("read", 0.0)
     network = [done for stage, done in told if stage == "network"]
@@ -286,7 +292,7 @@ def test_an_affine_beside_a_source_that_has_one(tmp_path, nearest, small_phantom
 @pytest.mark.parametrize("planes", [391, 782])
 def test_a_ct_is_not_judged_by_one_column(planes):
     """Sizes at which a plain stride would only meet the first column, where there is air."""
-    from viscera.checks import check_volume
+    from viscera.localise.ct_checks import check_volume
 
     data = np.full((512, 512, planes), 100, np.int16, order="F")
     data[:60] = -1000

@@ -7,8 +7,8 @@ import pytest
 from PIL import Image
 
 import viscera
-from viscera.report.preview import _planes, preview_png
-from viscera.volume import Volume
+from viscera.core.volume import Volume
+from viscera.report.pictures.preview import _planes, preview_png
 
 
 def case(codes="LPS", spacing=(2.0, 2.0, 4.0)):

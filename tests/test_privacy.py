@@ -10,9 +10,9 @@ import numpy as np
 import pytest
 
 from tests.dicom_series import write_series
-from viscera.engine import ENGINES
-from viscera.io import write_volume
-from viscera.phantom import make_phantom
+from viscera.core.phantom import make_phantom
+from viscera.engine.select import ENGINES
+from viscera.io.write import write_volume
 
 
 @pytest.fixture
@@ -33,6 +33,7 @@ def call(tmp_path, nearest, small_phantom):
     return prepare
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_home_folder_stays_empty_when_nothing_may_be_kept(call, engine):
     command, environment, home = call(engine)
@@ -41,6 +42,7 @@ def test_the_home_folder_stays_empty_when_nothing_may_be_kept(call, engine):
     assert list(home.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_what_is_kept_in_the_home_folder_is_the_compiled_network(call, tmp_path):
     command, environment, home = call("openvino")
     subprocess.run(command, env=environment, check=True, capture_output=True)
@@ -82,6 +84,7 @@ def trace(command, log, environment=None):
     return talks, [f for f in files if "__pycache__" not in f]
 
 
+@pytest.mark.slow
 @traced
 @pytest.mark.parametrize("engine", ENGINES)
 def test_no_connection_and_no_file_but_the_results(call, engine, tmp_path):
@@ -93,6 +96,7 @@ def test_no_connection_and_no_file_but_the_results(call, engine, tmp_path):
     assert [f for f in files if not f.startswith(allowed)] == []
 
 
+@pytest.mark.slow
 @traced
 def test_no_connection_and_no_file_but_the_results_of_a_series(call, tmp_path, small_phantom):
     pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
@@ -124,8 +128,8 @@ def test_the_trace_would_see_both(tmp_path):
 def test_telemetry_is_off_before_an_engine_is_imported():
     code = (
         "import os, sys\n"
-        "from viscera.engine.privacy import silence\n"
-        "silence()\n"
+        "from viscera.engine.privacy import disable_telemetry\n"
+        "disable_telemetry()\n"
         "assert os.environ['ORT_DISABLE_TELEMETRY'] == '1'\n"
         "assert not {'openvino', 'onnxruntime'} & set(sys.modules)\n"
         "try:\n    import openvino_telemetry\n"

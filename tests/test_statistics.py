@@ -5,9 +5,8 @@ import numpy as np
 import pytest
 
 import viscera
-from viscera.measure import measure
-from viscera.measure.statistics import as_csv
-from viscera.volume import Volume
+from viscera.core.volume import Volume
+from viscera.report.organ_statistics import measure_organs, statistics_csv
 
 
 def case():
@@ -23,7 +22,7 @@ def case():
 
 def test_statistics_are_numpys():
     segmentation = case()
-    rows = {row.organ: row for row in measure(segmentation)}
+    rows = {row.organ: row for row in measure_organs(segmentation)}
     liver = segmentation.volume.data[segmentation.labels == 1].astype(float)
     assert rows["liver"].n_voxels == 65
     assert rows["liver"].volume_ml == pytest.approx(65 * 0.02)
@@ -35,11 +34,11 @@ def test_statistics_are_numpys():
         "volume_ml": 0.0, "mean_hu": None, "std_hu": None, "n_voxels": 0, "components": 0,
         "touches_border": False,
     }  # fmt: skip
-    assert [row.organ for row in measure(segmentation)] == [o.name for o in viscera.ORGANS]
+    assert [row.organ for row in measure_organs(segmentation)] == [o.name for o in viscera.ORGANS]
 
 
 def test_csv_is_long():
-    rows = list(csv.DictReader(io.StringIO(as_csv("case", measure(case())))))
+    rows = list(csv.DictReader(io.StringIO(statistics_csv("case", measure_organs(case())))))
     assert len(rows) == 13 * 6
     values = {(r["organ"], r["metric"]): r["value"] for r in rows}
     assert values["aorta", "touches_border"] == "1"
@@ -51,7 +50,7 @@ def test_csv_is_long():
 def test_an_empty_segmentation():
     segmentation = case()
     segmentation.labels[...] = 0
-    assert {row.n_voxels for row in measure(segmentation)} == {0}
+    assert {row.n_voxels for row in measure_organs(segmentation)} == {0}
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0), (1, 2, 0), (0, 2, 1)])
@@ -59,8 +58,8 @@ def test_memory_layout_does_not_matter(order):
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 3, (9, 8, 7)).astype(np.uint8).transpose(order)
     volume = Volume(np.zeros(labels.shape, np.int16), viscera.Affine(np.eye(4)))
-    counts = {r.organ: r.components for r in measure(
+    counts = {r.organ: r.components for r in measure_organs(
         viscera.Segmentation(np.asfortranarray(labels), volume, viscera.ORGANS)
     )}  # fmt: skip
     segmentation = viscera.Segmentation(labels, volume, viscera.ORGANS)
-    assert {r.organ: r.components for r in measure(segmentation)} == counts
+    assert {r.organ: r.components for r in measure_organs(segmentation)} == counts

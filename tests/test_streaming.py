@@ -1,6 +1,5 @@
 """The streamed path: voxels that stay in their file, windows that fit, memory that holds."""
 
-import json
 import os
 import subprocess
 import sys
@@ -10,16 +9,16 @@ import numpy as np
 import pytest
 
 import viscera
-from tests.conftest import ROOT
 from tests.networks import nearest_bundle, nearest_net, slices_body, write_bundle
-from viscera.bundle import Patch
-from viscera.engine import open_engine
+from viscera.bundle.spec import Patch
+from viscera.core.volume import LazyVoxels, Slab
+from viscera.engine.machine_cache import cache_folder, read_fact, remove_oldest, store_fact
 from viscera.engine.protocol import batch_shape
-from viscera.engine.remembered import cache_folder, forget_old, recall, remember
-from viscera.io import open_volume, read_volume, write_volume
-from viscera.scoring.patches import patch_windows
-from viscera.scoring.windows import fitted
-from viscera.volume import StoredVoxels
+from viscera.engine.select import open_engine
+from viscera.inference.sliding_window import fit_axis_windows
+from viscera.inference.windows import fit_window_size
+from viscera.io.read import open_volume, read_volume
+from viscera.io.write import write_volume
 
 
 @pytest.mark.parametrize(
@@ -36,8 +35,10 @@ def test_an_opened_volume_is_the_one_that_is_read(tmp_path, kind, slope, inter, 
     nib.save(image, path)
     opened, read = open_volume(path), read_volume(path)
     assert not isinstance(opened.voxels, np.ndarray)
-    assert opened.held_mb == 0
-    np.testing.assert_array_equal(np.concatenate(list(opened.slabs()), axis=2), read.data)
+    assert opened.resident_mb == 0
+    np.testing.assert_array_equal(
+        np.concatenate([slab.hu for slab in opened.slabs()], axis=2), read.data
+    )
     np.testing.assert_array_equal(opened.shifted(5).data, read.shifted(5).data)
     np.testing.assert_array_equal(opened.data, read.data)
     assert opened.name == read.name
@@ -65,11 +66,11 @@ class Forgetful:
         self.shape, self.dtype = data.shape, data.dtype
         self.walks = 0
 
-    def slabs(self, findings):
+    def slabs(self):
         self.walks += 1
-        yield from (self.data[..., k : k + 4] for k in range(0, self.shape[2], 4))
+        yield from (Slab(self.data[..., k : k + 4]) for k in range(0, self.shape[2], 4))
 
-    def shifted(self, offset_hu) -> StoredVoxels:
+    def shifted(self, offset_hu) -> LazyVoxels:
         return Forgetful(self.data + np.int16(offset_hu))
 
 
@@ -79,7 +80,7 @@ def test_a_scan_is_walked_over_once_and_never_held(nearest, small_phantom):
     stored = viscera.Volume(voxels, volume.affine)
     found = viscera.Predictor(nearest).segment(stored)
     assert voxels.walks == 1
-    assert stored.held_mb == 0
+    assert stored.resident_mb == 0
     expected = viscera.Predictor(nearest).segment(volume)
     np.testing.assert_array_equal(found.labels, expected.labels)
 
@@ -88,19 +89,19 @@ def test_a_scan_is_walked_over_once_and_never_held(nearest, small_phantom):
 
 
 def windows_of(shape, patch):
-    return np.prod([len(axis.starts) for axis in patch_windows(shape, patch)])
+    return np.prod([len(axis.starts) for axis in fit_axis_windows(shape, patch)])
 
 
 @pytest.mark.parametrize("shape", [(80, 150, 190), (170, 158, 208), (96, 144, 176), (20, 30, 40)])
 def test_fitted_windows_cover_a_grid_at_no_more_than_the_bundles_cost(shape):
     patch = Patch(size=(176, 144, 96), overlap=0.25, multiple=(16, 16, 8))
-    own = fitted(patch, shape)
+    own = fit_window_size(patch, shape)
     assert all(n % m == 0 for n, m in zip(own.size, patch.multiple, strict=True))
     assert np.prod(own.size) <= 1.35 * np.prod(patch.size)
     assert own.size[2] >= patch.size[2]  # never shallower
     before, after = (windows_of(shape, one) * np.prod(one.size) for one in (patch, own))
     assert after <= before
-    assert fitted(Patch(size=(176, 144, 96)), shape).size == (176, 144, 96)
+    assert fit_window_size(Patch(size=(176, 144, 96)), shape).size == (176, 144, 96)
 
 
 # What is remembered of a machine
@@ -108,17 +109,17 @@ def test_fitted_windows_cover_a_grid_at_no_more_than_the_bundles_cost(shape):
 
 def test_what_is_remembered_is_recalled_and_damage_is_forgotten(tmp_path, monkeypatch):
     monkeypatch.setenv("VISCERA_CACHE", str(tmp_path / "cache"))
-    assert recall("key") is None
-    remember("key", "bf16")
-    remember("other", "f32")
-    assert (recall("key"), recall("other")) == ("bf16", "f32")
+    assert read_fact("key") is None
+    store_fact("key", "bf16")
+    store_fact("other", "f32")
+    assert (read_fact("key"), read_fact("other")) == ("bf16", "f32")
     (tmp_path / "cache" / "measured.json").write_text("[1, 2")
-    assert recall("key") is None
-    remember("key", "f32")
-    assert recall("key") == "f32"
+    assert read_fact("key") is None
+    store_fact("key", "f32")
+    assert read_fact("key") == "f32"
     monkeypatch.setenv("VISCERA_CACHE", "off")
     assert cache_folder() is None
-    assert recall("key") is None
+    assert read_fact("key") is None
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, nearest):
@@ -135,7 +136,7 @@ def test_only_the_newest_compiled_networks_are_kept(tmp_path):
     for n in range(6):
         (tmp_path / f"{n}.blob").write_text("x")
         os.utime(tmp_path / f"{n}.blob", (n, n))
-    forget_old(tmp_path, most=2)
+    remove_oldest(tmp_path, most=2)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["4.blob", "5.blob"]
 
 
@@ -165,23 +166,24 @@ def test_an_engine_at_rest_runs_again(tmp_path):
     for name in ("openvino", "onnxruntime"):
         engine = open_engine(bundle, name, threads=1)
         expected = engine.run(batch).copy()
-        engine.rest()
+        engine.release_memory()
         np.testing.assert_array_equal(engine.run(batch), expected)
 
 
 # Memory
 
 
-@pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
 def has_bf16():
-    from viscera.engine.privacy import silence
+    from viscera.engine.privacy import disable_telemetry
 
-    silence()
+    disable_telemetry()
     import openvino
 
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
 @pytest.mark.parametrize("bundle", ["paper", "default"])
 def test_fifteen_hundred_slices_fit_into_a_gigabyte(tmp_path, bundle):
     """A body of 512 x 512 x 1500 under a limit of 1 GB, by the kernel's own count.
@@ -212,18 +214,3 @@ def test_fifteen_hundred_slices_fit_into_a_gigabyte(tmp_path, bundle):
         [sys.executable, "-c", script, *call], capture_output=True, text=True, check=True
     )
     assert float(done.stdout.split()[-1]) <= limit_mb
-
-
-# README
-
-
-def test_the_readmes_table_is_what_the_benchmark_measured():
-    sys.path.insert(0, str(ROOT / "benchmarks"))
-    try:
-        import speed
-    finally:
-        sys.path.pop(0)
-    found = json.loads(speed.TARGET.read_text())
-    page = (ROOT / "README.md").read_text()
-    assert speed.readme(found, page) == page
-    assert speed.tables(found) == speed.TARGET.with_suffix(".md").read_text()

@@ -4,16 +4,16 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from viscera.cohort import Rules
+from viscera.core.organs import ORGANS
 from viscera.errors import InputError
-from viscera.evaluation import Evaluation
-from viscera.metrics import OrganScore
-from viscera.metrics.paired import compare
-from viscera.metrics.statistic import bootstrap, summarise
-from viscera.organs import ORGANS
-from viscera.report.examples import best_and_worst
-from viscera.report.tables import markdown, tables
-from viscera.summary import AVERAGE, summary_of
+from viscera.evaluation.case import Evaluation
+from viscera.evaluation.cohort import EvaluationRules
+from viscera.evaluation.summary import AVERAGE, summarise_cohort
+from viscera.evaluation.tables import evaluation_tables, markdown_table
+from viscera.metrics.cohort_statistics import bootstrap, summarise
+from viscera.metrics.compare import OrganMetrics
+from viscera.metrics.paired import compare_runs
+from viscera.report.pictures.examples import best_and_worst
 
 NAN, INF = float("nan"), float("inf")
 
@@ -77,7 +77,7 @@ def test_the_average_s_interval_knows_that_organs_hang_together():
 def test_differences_are_scipys(values):
     rng = np.random.default_rng(3)
     other = values - rng.normal(0.01, 0.03, values.shape)
-    liver, *_, average = compare(values, other)
+    liver, *_, average = compare_runs(values, other)
     assert liver.mean == pytest.approx((values - other)[:, 0].mean())
     assert liver.p == pytest.approx(stats.wilcoxon(values[:, 0], other[:, 0]).pvalue)
     assert liver.ci_low < liver.mean < liver.ci_high
@@ -91,13 +91,13 @@ def test_the_average_difference_is_that_of_the_summaries():
     these = np.array([[10.0, 1.0], [20.0, NAN], [30.0, NAN]])
     those = np.array([[0.0, 0.0], [0.0, NAN], [0.0, NAN]])
     expected = summarise(these)[-1].mean - summarise(those)[-1].mean
-    assert compare(these, those)[-1].mean == pytest.approx(expected)
+    assert compare_runs(these, those)[-1].mean == pytest.approx(expected)
 
 
 def test_holm_corrects_for_the_number_of_organs():
     rng = np.random.default_rng(4)
     base = rng.random((30, 3))
-    found = compare(base + np.array([0.001, 0.2, 0.0]), base + rng.normal(0, 0.05, base.shape))
+    found = compare_runs(base + np.array([0.001, 0.2, 0.0]), base + rng.normal(0, 0.05, base.shape))
     ps = [one.p for one in found[:3]]
     order = np.argsort(ps)
     expected = np.minimum(1, np.maximum.accumulate(np.array(ps)[order] * [3, 2, 1]))
@@ -105,11 +105,11 @@ def test_holm_corrects_for_the_number_of_organs():
 
 
 def test_the_same_run_twice_does_not_differ(values):
-    assert {(one.mean, one.p) for one in compare(values, values)} == {(0.0, 1.0)}
+    assert {(one.mean, one.p) for one in compare_runs(values, values)} == {(0.0, 1.0)}
 
 
 def test_only_cases_with_both_values_are_compared():
-    found = compare(np.array([[1.0], [NAN], [3.0]]), np.array([[0.5], [1.0], [INF]]))
+    found = compare_runs(np.array([[1.0], [NAN], [3.0]]), np.array([[0.5], [1.0], [INF]]))
     assert (found[0].n, found[0].mean, found[0].ci_low) == (1, 0.5, None)
 
 
@@ -121,8 +121,8 @@ def outcomes():
             case,
             "standard",
             (
-                OrganScore("liver", liver, liver, 2.0, 1.0, 100, 90),
-                OrganScore("spleen", spleen, spleen, *((INF,) * 2 if not spleen else (NAN,) * 2),
+                OrganMetrics("liver", liver, liver, 2.0, 1.0, 100, 90),
+                OrganMetrics("spleen", spleen, spleen, *((INF,) * 2 if not spleen else (NAN,) * 2),
                            50, 40),
             ),
         )
@@ -130,13 +130,13 @@ def outcomes():
     }  # fmt: skip
 
 
-RULES = Rules((ORGANS[0], ORGANS[2]))
+RULES = EvaluationRules((ORGANS[0], ORGANS[2]))
 
 
 def test_the_summary_of_a_run():
     refused = InputError("a", found="b", remedy="c", where="x")
     groups = {"a": "Asia", "b": "Europe", "c": "Asia"}
-    summary = summary_of(
+    summary = summarise_cohort(
         {**outcomes(), "e": refused},
         RULES,
         missing=["m"],
@@ -152,7 +152,7 @@ def test_the_summary_of_a_run():
     assert list(summary["groups"]) == ["", "Asia", "Europe"]
     assert summary["groups"]["Asia"]["cases"] == 2
     assert summary["groups"]["Asia"]["seconds"] == 3
-    text = tables(summary)
+    text = evaluation_tables(summary)
     assert "| Liver       | 60.00 ± 25.82      | 60.00 (45.00, 75.00) |" in text
     assert "counted as failures: m" in text
     assert "without a truth, left out: s" in text
@@ -162,15 +162,15 @@ def test_the_summary_of_a_run():
 
 def test_two_runs_side_by_side():
     worse = {(case, organ): (0.1, 0.1, 9.0, 9.0) for case in "abc" for organ in ("liver", "spleen")}
-    summary = summary_of(outcomes(), RULES, other=worse)
+    summary = summarise_cohort(outcomes(), RULES, against=worse)
     comparison = summary["comparison"]
     assert comparison["cases"] == 3
     assert comparison["scores"]["liver"]["dsc"]["mean"] == pytest.approx(0.6)
-    assert "+60.00 [+40.00, +80.00]" in tables(summary)
+    assert "+60.00 [+40.00, +80.00]" in evaluation_tables(summary)
 
 
 def test_a_bar_in_a_name_does_not_break_a_table():
-    assert markdown(["a"], [["x|y"]]).splitlines()[2] == "| x\\|y |"
+    assert markdown_table(["a"], [["x|y"]]).splitlines()[2] == "| x\\|y |"
 
 
 @pytest.mark.parametrize(

@@ -4,12 +4,18 @@ import numpy as np
 import pytest
 from scipy import ndimage
 
-from viscera.organs import BY_NAME
-from viscera.phantom import make_phantom
-from viscera.training.anatomy import anatomy_of, deformed, swap, with_body
-from viscera.training.scanner import Scanner
-from viscera.training.synthesis import painted, synthesise
-from viscera.training.tissues import HU, PHASES, TOTAL, Textures, drawn_hu
+from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.phantom import make_phantom
+from viscera.training.synthesis.anatomy import add_body, anatomy_from_labels, deform, swap_organ
+from viscera.training.synthesis.scanner import Scanner
+from viscera.training.synthesis.synthesise import paint_tissues, synthesise
+from viscera.training.synthesis.tissues import (
+    PHASES,
+    TISSUE_HU,
+    TOTALSEGMENTATOR_TISSUES,
+    Textures,
+    draw_tissue_hu,
+)
 
 SPACING_MM = 4.0
 
@@ -21,7 +27,7 @@ def phantom():
 
 @pytest.fixture(scope="module")
 def patient(phantom):
-    return anatomy_of(np.ascontiguousarray(phantom[1].T), None, SPACING_MM)
+    return anatomy_from_labels(np.ascontiguousarray(phantom[1].T), None, SPACING_MM)
 
 
 @pytest.fixture(scope="module")
@@ -40,22 +46,22 @@ def test_the_same_seed_gives_the_same_scan(patient, textures):
 @pytest.mark.parametrize("seed", range(4))
 def test_a_scan_shows_what_its_labels_say(patient, textures, seed):
     made = synthesise(patient, textures, seed, scanner=Scanner(noise_hu=(1, 4), field_of_view=0))
-    phase = PHASES.index(made.how.split(", ")[0])
+    phase = PHASES.index(made.description.split(", ")[0])
     assert made.volume.shape == made.labels.shape
     assert made.volume.data.dtype == np.int16
     for name in ("liver", "spleen", "kidney_right"):
-        inner = ndimage.binary_erosion(made.labels == BY_NAME[name].id)
+        inner = ndimage.binary_erosion(made.labels == ORGANS_BY_NAME[name].id)
         if inner.sum() < 20:
             continue
-        drawn = HU[name][phase], HU[name][3]
+        drawn = TISSUE_HU[name][phase], TISSUE_HU[name][3]
         assert abs(made.volume.data[inner].mean() - drawn[0]) < 4 * drawn[1] + 10
     assert np.median(made.volume.data[0, 0]) < -900  # air beside the body
-    assert f"{made.volume.affine.spacing_mm[2]:g} mm" in made.how
+    assert f"{made.volume.affine.spacing_mm[2]:g} mm" in made.description
 
 
 def test_a_map_without_skin_is_given_a_body(patient):
     rng = np.random.default_rng(0)
-    grown = with_body(patient, rng)
+    grown = add_body(patient, rng)
     body = ndimage.binary_fill_holes((HU_OF[grown.tissues] > -300).any(axis=0))
     assert ((grown.organs > 0).any(axis=0) & ~body).sum() == 0
     shown = grown.organs > 0
@@ -65,14 +71,14 @@ def test_a_map_without_skin_is_given_a_body(patient):
     assert set(np.unique(HU_OF[middle[around]])) - {-1000.0}  # wall or fat, not air alone
 
 
-HU_OF = np.array([row[0] for row in HU.values()], dtype=float)
+HU_OF = np.array([row[0] for row in TISSUE_HU.values()], dtype=float)
 
 
 def test_an_organ_comes_from_another_patient(patient):
     _, labels = make_phantom(8, shape=(100, 80, 70), spacing_mm=(SPACING_MM,) * 3)
-    donor = anatomy_of(np.ascontiguousarray(labels.T), None, SPACING_MM)
-    organ = BY_NAME["spleen"]
-    mixed = swap(patient, donor, organ)
+    donor = anatomy_from_labels(np.ascontiguousarray(labels.T), None, SPACING_MM)
+    organ = ORGANS_BY_NAME["spleen"]
+    mixed = swap_organ(patient, donor, organ)
     own, new = patient.organs == organ.id, mixed.organs == organ.id
     assert new.any()
     assert not np.array_equal(own, new)
@@ -82,7 +88,7 @@ def test_an_organ_comes_from_another_patient(patient):
 
 
 def test_bending_keeps_labels_labels(patient):
-    bent = deformed(patient, 8.0, np.random.default_rng(1))
+    bent = deform(patient, 8.0, np.random.default_rng(1))
     assert set(np.unique(bent.organs)) <= set(np.unique(patient.organs))
     assert not np.array_equal(bent.organs, patient.organs)
     sizes = [(a.organs == 1).sum() for a in (patient, bent)]
@@ -90,10 +96,10 @@ def test_bending_keeps_labels_labels(patient):
 
 
 def test_hollow_organs_hold_gas_or_contents(patient):
-    stomach = BY_NAME["stomach"].id
-    grown = with_body(patient, np.random.default_rng(0))
+    stomach = ORGANS_BY_NAME["stomach"].id
+    grown = add_body(patient, np.random.default_rng(0))
     held = [
-        painted(grown, Textures(), np.random.default_rng(seed))[0][grown.organs == stomach]
+        paint_tissues(grown, Textures(), np.random.default_rng(seed))[0][grown.organs == stomach]
         for seed in range(12)
     ]
     assert any((hu < -900).any() for hu in held)
@@ -102,9 +108,9 @@ def test_hollow_organs_hold_gas_or_contents(patient):
 
 def test_both_kidneys_of_a_patient_are_alike():
     for seed in range(20):
-        hu = drawn_hu("portal", np.random.default_rng(seed))
+        hu = draw_tissue_hu("portal", np.random.default_rng(seed))
         assert abs(hu["kidney_left"] - hu["kidney_right"]) < 20
-    arterial, plain = (drawn_hu(p, np.random.default_rng(0))["aorta"] for p in PHASES[1::-1])
+    arterial, plain = (draw_tissue_hu(p, np.random.default_rng(0))["aorta"] for p in PHASES[1::-1])
     assert arterial > plain + 150
 
 
@@ -119,6 +125,6 @@ def test_textures_are_rough_and_without_a_mean(textures, phantom):
 
 
 def test_every_class_of_totalsegmentator_has_a_tissue():
-    assert set(TOTAL.values()) <= set(HU)
+    assert set(TOTALSEGMENTATOR_TISSUES.values()) <= set(TISSUE_HU)
     total = np.arange(118, dtype=np.uint8).reshape(1, 1, -1)
-    assert anatomy_of(np.zeros_like(total), total, 1.5).tissues.max() < len(HU)
+    assert anatomy_from_labels(np.zeros_like(total), total, 1.5).tissues.max() < len(TISSUE_HU)

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from viscera.scoring.windows import AxisWindows, mirrored
+from viscera.inference.windows import AxisWindows, mirror_indices
 
 
 @given(
@@ -27,4 +27,4 @@ def test_windows_cover_an_axis_and_their_weights_sum_to_one(length, size, overla
 def test_mirroring_is_numpys_reflection(length):
     axis = np.arange(length)
     reflected = np.pad(axis, 17, mode="reflect") if length > 1 else np.zeros(35, int)
-    np.testing.assert_array_equal(mirrored(np.arange(-17, length + 17), length), reflected)
+    np.testing.assert_array_equal(mirror_indices(np.arange(-17, length + 17), length), reflected)

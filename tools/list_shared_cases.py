@@ -15,7 +15,7 @@ import json
 import sys
 from pathlib import Path
 
-from viscera.organs import ORGANS
+from viscera.core.organs import ORGANS
 
 DATA = Path(__file__).resolve().parents[2] / "shared" / "data"
 _NAMES = {"IVC": "inferior_vena_cava"}

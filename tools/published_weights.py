@@ -17,9 +17,9 @@ import torch
 from onnx import numpy_helper
 from torch import Tensor, nn
 
-from viscera.nets import build_network
-from viscera.organs import ORGANS
-from viscera.training.checkpoint import Reached, save_checkpoint
+from viscera.core.organs import ORGANS
+from viscera.nets.registry import build_network
+from viscera.training.checkpoint import TrainingState, save_checkpoint
 
 
 def published(path: Path) -> nn.Module:
@@ -58,4 +58,4 @@ def _separable(stored: dict[str, Tensor], theirs: str, ours: str) -> dict[str, T
 
 
 if __name__ == "__main__":
-    save_checkpoint(Path(sys.argv[2]), published(Path(sys.argv[1])), Reached())
+    save_checkpoint(Path(sys.argv[2]), published(Path(sys.argv[1])), TrainingState())

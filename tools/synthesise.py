@@ -20,14 +20,14 @@ from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from list_shared_cases import DATA, rows
+from viscera.core.organs import ORGANS, ORGANS_BY_NAME, select_organs
 from viscera.grid.orientation import Orientation
-from viscera.io import read_labels, read_volume, write_labels
-from viscera.organs import BY_NAME, ORGANS, select
-from viscera.report.panel import font
+from viscera.io.read import read_labels, read_volume
+from viscera.report.pictures.panel import font
 from viscera.segmentation import Segmentation
-from viscera.training.anatomy import Anatomy, anatomy_of
-from viscera.training.synthesis import Synthetic, synthesise
-from viscera.training.tissues import Textures
+from viscera.training.synthesis.anatomy import Anatomy, anatomy_from_labels
+from viscera.training.synthesis.synthesise import SyntheticCase, synthesise
+from viscera.training.synthesis.tissues import Textures
 
 SPACING_MM = 1.5
 # Of which a picture may be shown: CC BY 4.0.
@@ -43,7 +43,7 @@ def maps(data: Path = DATA) -> dict[str, Anatomy]:
         folder = data / entry["source"] / entry["case"]
         organs = _upright(folder / "label.nii.gz")
         total = folder / "label_total.nii.gz"
-        found[f"{entry['source']}_{entry['case']}"] = anatomy_of(
+        found[f"{entry['source']}_{entry['case']}"] = anatomy_from_labels(
             organs, _upright(total) if total.exists() else None, SPACING_MM
         )
     return found
@@ -67,13 +67,13 @@ def textures(without: set[str], only: tuple[str, ...] = ()) -> Textures:
         if max(volume.affine.spacing_mm) > 5:
             continue
         labels = read_labels(row["labels"]).values.astype(np.uint8)
-        labels[np.isin(labels, [BY_NAME[name].id for name in _names(row["ignore"])])] = 0
+        labels[np.isin(labels, [ORGANS_BY_NAME[name].id for name in _names(row["ignore"])])] = 0
         found = found.joined(Textures.of(np.asarray(volume.data.T, np.int16), labels.T))
     return found
 
 
 def _names(ignored: str) -> list[str]:
-    return [organ.name for organ in select(ignored.split())] if ignored else []
+    return [organ.name for organ in select_organs(ignored.split())] if ignored else []
 
 
 def make(folder: Path, count: int, without: set[str]) -> None:
@@ -90,16 +90,14 @@ def make(folder: Path, count: int, without: set[str]) -> None:
         case = f"synthetic_{seed:03d}"
         image = nibabel.Nifti1Image(made.volume.data, made.volume.affine.matrix)
         nibabel.save(image, folder / f"{case}_ct.nii.gz")
-        write_labels(
-            folder / f"{case}_labels.nii.gz",
-            Segmentation(made.labels, made.volume, ORGANS),
-            overwrite=True,
+        Segmentation(made.labels, made.volume, ORGANS).save(
+            folder / f"{case}_labels.nii.gz", overwrite=True
         )
         listed.append(
             {
                 "case": case, "image": f"{case}_ct.nii.gz", "labels": f"{case}_labels.nii.gz",
                 "patient": name, "part": "",
-                "ignore": " ".join(organ.name for organ in known[name].lacking),
+                "ignore": " ".join(organ.name for organ in known[name].missing_organs),
                 "teacher": "no", "pseudo": "yes",
             }
         )  # fmt: skip
@@ -115,7 +113,7 @@ def page(path: Path) -> None:
     tiles = []
     for seed, name in enumerate(list(known)[::3][:6] + list(known)[:2]):
         made = synthesise(known[name], cubes, seed)
-        tiles.append(_tile(made, f"{name.split('_')[-1]}: {made.how}"))
+        tiles.append(_tile(made, f"{name.split('_')[-1]}: {made.description}"))
     height = max(tile.height for tile in tiles)
     sheet = Image.new("RGB", (4 * 330, 2 * (height + 8)), "black")
     for n, tile in enumerate(tiles):
@@ -123,7 +121,7 @@ def page(path: Path) -> None:
     sheet.quantize(64).save(path, optimize=True)
 
 
-def _tile(made: Synthetic, title: str) -> Image.Image:
+def _tile(made: SyntheticCase, title: str) -> Image.Image:
     data, spacing = made.volume.data, made.volume.affine.spacing_mm
     middle = int(np.median(np.argwhere(made.labels)[:, 2]))
     row = int(np.median(np.argwhere(made.labels)[:, 1]))

@@ -19,13 +19,13 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from viscera.training.cases import find_cases
 from viscera.training.checkpoint import LAST, load_weights, save_checkpoint
+from viscera.training.data.cases import find_cases
+from viscera.training.data.split import split_cases
 from viscera.training.journal import read_journal
 from viscera.training.loop import new_network
 from viscera.training.run_folder import read_run
-from viscera.training.settings import Split
-from viscera.training.split import split_cases
+from viscera.training.settings import SplitSettings
 
 ROOT = Path(__file__).resolve().parents[1]
 SHARED = ROOT.parent / "shared"
@@ -53,14 +53,14 @@ class Run:
         recipe: file in configs/.
         settings: what is changed in it.
         fold: which part of the patients is held back; None: the sample's patient alone.
-        taught: by the published network, whose weights it also begins with.
+        use_teacher: learn from the published network, whose weights it also begins with.
         synthetic: whether synthetic scans are learnt from too.
     """
 
     recipe: str
     settings: tuple[str, ...] = ()
     fold: int | None = 0
-    taught: bool = False
+    use_teacher: bool = False
     synthetic: bool = False
 
 
@@ -73,13 +73,13 @@ _SHORT = {
     ),
 }
 RUNS = {
-    **{f"default-{n}": Run("default.toml", fold=n, taught=True) for n in range(FOLDS)},
-    "default": Run("default.toml", fold=None, taught=True),
+    **{f"default-{n}": Run("default.toml", fold=n, use_teacher=True) for n in range(FOLDS)},
+    "default": Run("default.toml", fold=None, use_teacher=True),
     # The published network on our grid; one step too small to change it makes it a training.
     "untuned": Run(
         "default.toml",
         ("optimisation.steps_per_epoch=1", "optimisation.learning_rate=1e-9"),
-        taught=True,
+        use_teacher=True,
     ),
     **{
         f"{name}-{n}": Run(f"{name}.toml", _SHORT[name], fold=n)
@@ -89,14 +89,16 @@ RUNS = {
 }
 # One change at a time to the recipe, on fold 0; the last one changes what goes with its norm too.
 ABLATIONS = {
-    "learning rate 1e-4": Run("default.toml", ("optimisation.learning_rate=1e-4",), taught=True),
+    "learning rate 1e-4": Run(
+        "default.toml", ("optimisation.learning_rate=1e-4",), use_teacher=True
+    ),
     "learning rate 3e-4, 60 steps": Run(
         "default.toml",
         ("optimisation.learning_rate=3e-4", "optimisation.steps_per_epoch=60"),
-        taught=True,
+        use_teacher=True,
     ),
-    "synthetic scans": Run("default.toml", taught=True, synthetic=True),
-    "no distillation": Run("default.toml", ("loss.distillation=0",), taught=True),
+    "synthetic scans": Run("default.toml", use_teacher=True, synthetic=True),
+    "no distillation": Run("default.toml", ("loss.distillation=0",), use_teacher=True),
 }
 
 
@@ -145,7 +147,7 @@ def train(out: Path, name: str, run: Run, minutes: float | None) -> None:
         options += ["--fold", run.fold]
     for setting in run.settings:
         options += ["--set", setting]
-    if run.taught:
+    if run.use_teacher:
         options += ["--init", out / "flare25.safetensors"]
         if "loss.distillation=0" not in run.settings:
             options += ["--teacher", TEACHER]
@@ -157,7 +159,7 @@ def train(out: Path, name: str, run: Run, minutes: float | None) -> None:
     # The last weights: the best would be chosen by the very patients that judge.
     keep(folder, out / "weights" / f"{slug(name)}.safetensors")
     call("export", folder, "-o", bundle, "--weights", "last", "--licence", LICENCE,
-         "--training-data", PROVENANCE if run.taught else BASELINE)  # fmt: skip
+         "--training-data", PROVENANCE if run.use_teacher else BASELINE)  # fmt: skip
     if name == "default":  # what is packaged
         packaged = ROOT / "src" / "viscera" / "bundles" / name
         shutil.copytree(bundle, packaged, dirs_exist_ok=True)
@@ -176,7 +178,7 @@ def keep(run: Path, path: Path) -> None:
 def held_patients(listed: Path, fold: int) -> list[str]:
     """Who is held back in a fold."""
     cases, _ = find_cases([listed])
-    _, held = split_cases(cases, Split(folds=FOLDS, fold=fold))
+    _, held = split_cases(cases, SplitSettings(folds=FOLDS, fold=fold))
     return sorted({case.patient for case in held})
 
 

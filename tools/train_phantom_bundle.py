@@ -18,7 +18,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from viscera.phantom import make_phantom
+from viscera.core.phantom import make_phantom
 
 SPACING_MM = 4.0
 PATCH = (64, 80, 96)  # z, y, x

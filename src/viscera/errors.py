@@ -1,23 +1,88 @@
 """Every error viscera raises on purpose, and the exit code each one ends in.
 
     VisceraError                    exit code
-      UsageError                    2   the call's words contradict each other
+      UsageError                    2   options or arguments contradict each other
       InputError                    3   a file is unreadable, or is no CT volume
-      NothingToSegmentError         4   readable, but there is nothing to segment (--strict)
+      MissingExtraError             3   a package of an optional extra is not installed
+      NothingToSegmentError         4   readable, but there is nothing to segment (strict)
       OutputError                   5   a result cannot be written, or would overwrite
       BatchError                    6   some cases of a batch failed
-      ResourceError                 7   more memory would be needed than there is
+      ResourceError                 7   more memory is needed than there is
       BundleError                   8   a bundle or its weights are invalid
       EngineError                   8   no engine could run the network
-      TrainingError                 9   a training cannot go on, or its result fails its gate
+      TrainingError                 9   a training cannot go on, or its result fails a check
 
 Exit code 0 is success, 1 a bug of ours, 130 and 143 an interruption.
+
+The texts of errors and findings name options by `option`. The library spells them as Python does
+(``overwrite=True``), the command line as flags (``--overwrite``).
 """
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+
+# Spells the options in a text, for Python or for the command line.
+Wording = Callable[[str], str]
+
+_OPTION = re.compile("\u27e6(\\w+)(?: ([^\u27e7]*))?\u27e7")
+# Flags that are not the option's name with dashes.
+_FLAGS = {
+    "memory_limit_mb": "--memory-limit",
+    "output": "-o",
+    "output_types": "--output-type",
+    "settings": "--set",
+    "volume_index": "--volume",
+}
+# Calls that take an option which not every function has.
+_CALLS = {
+    "allow_bad_slices": "as_volume(path, allow_bad_slices={value})",
+    "hu_offset": "volume.shifted({value})",
+    "series": "as_volume(path, series={value})",
+    "volume_index": "as_volume(path, volume_index={value})",
+}
+_SWITCHES = ("allow_bad_slices", "keep_phi", "overwrite", "prepare", "resume", "strict")
+
+
+def option(name: str, value: object = None) -> str:
+    """An option within the text of an error or a finding.
+
+    Args:
+        name: of the keyword in Python.
+        value: what to set it to; a switch is set to True.
+
+    Returns:
+        A placeholder that `python_wording` and `command_line_wording` spell out.
+    """
+    return f"\u27e6{name}\u27e7" if value is None else f"\u27e6{name} {value}\u27e7"
+
+
+def python_wording(text: str) -> str:
+    """The text with its options as Python keywords, such as ``overwrite=True``."""
+
+    def spell(match: re.Match[str]) -> str:
+        name, value = match[1], match[2]
+        if name in _CALLS and value is not None:
+            return _CALLS[name].format(value=value)
+        if value is None:
+            return f"{name}=True" if name in _SWITCHES else name
+        return f"{name}={value}"
+
+    return _OPTION.sub(spell, text)
+
+
+def command_line_wording(text: str) -> str:
+    """The text with its options as flags, such as ``--overwrite``."""
+
+    def spell(match: re.Match[str]) -> str:
+        flag = _FLAGS.get(match[1], "--" + match[1].replace("_", "-"))
+        is_bare = match[2] is None or match[1] in _SWITCHES
+        return flag if is_bare else f"{flag} {match[2]}"
+
+    return _OPTION.sub(spell, text)
 
 
 class VisceraError(Exception):
@@ -25,6 +90,10 @@ class VisceraError(Exception):
 
     The message is one sentence in four parts: where it happened, what was expected, what was
     found, and what to do.
+
+    Attributes:
+        expected, found, remedy: three of these parts; options in them are not spelled out yet.
+        where: the file or the case, or None.
     """
 
     exit_code = 1
@@ -34,8 +103,16 @@ class VisceraError(Exception):
         self.found = found
         self.remedy = remedy
         self.where = None if where is None else str(where)
+        super().__init__(self.message())
+
+    def message(self, wording: Wording = python_wording) -> str:
+        """The sentence.
+
+        Args:
+            wording: how options are spelled.
+        """
         place = f"{self.where}: " if self.where else ""
-        super().__init__(f"{place}expected {expected}, found {found}; {remedy}")
+        return place + wording(f"expected {self.expected}, found {self.found}; {self.remedy}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """Whole errors cross from one process to another."""
@@ -44,13 +121,19 @@ class VisceraError(Exception):
 
 
 class UsageError(VisceraError):
-    """The arguments contradict each other."""
+    """Options or arguments contradict each other, or a value is out of range."""
 
     exit_code = 2
 
 
 class InputError(VisceraError):
     """An input cannot be read, or is not a CT volume."""
+
+    exit_code = 3
+
+
+class MissingExtraError(VisceraError):
+    """A package of an optional extra is not installed."""
 
     exit_code = 3
 
@@ -62,7 +145,7 @@ class NothingToSegmentError(VisceraError):
 
 
 class OutputError(VisceraError):
-    """A result cannot be written, or stands already."""
+    """A result cannot be written, or exists already."""
 
     exit_code = 5
 
@@ -92,6 +175,6 @@ class EngineError(VisceraError):
 
 
 class TrainingError(VisceraError):
-    """A training diverged, or its result is not what an export demands."""
+    """A training diverged, or its result does not pass a check of the export."""
 
     exit_code = 9

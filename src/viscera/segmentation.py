@@ -5,18 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.affine import Affine
+from viscera.core.affine import Affine
+from viscera.core.organs import ORGANS_BY_ID, Organ, select_organs
+from viscera.core.volume import Labels, Volume, keep_labels
 from viscera.findings import Finding
-from viscera.organs import BY_ID, Organ, select
-from viscera.volume import Labels, Volume, keep_labels
-
-if TYPE_CHECKING:
-    from viscera.stages import Stages
+from viscera.runtime.paths import checked_path
+from viscera.runtime.stages import Stages
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -24,9 +23,9 @@ class Segmentation:
     """Labels of a volume, on its own grid.
 
     Attributes:
-        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.organs`.
+        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.ORGANS`.
         volume: the CT that was segmented; its affine is the labels' affine.
-        organs: the organs that were looked for, found or not.
+        organs: those that the network can find, present in the scan or not.
         findings: what was noticed from reading to post-processing.
         provenance: what made it: versions, bundle, engine and grid, JSON-ready.
         stages: seconds and peak memory of every stage.
@@ -40,26 +39,30 @@ class Segmentation:
     stages: Stages | None = None
 
     def __repr__(self) -> str:
-        found = sum(1 for volume in self.volumes_ml().values() if volume)
-        return f"<Segmentation of {self.volume!r}: {found} of {len(self.organs)} organs>"
+        organs_found = sum(1 for volume_ml in self.volumes_ml().values() if volume_ml)
+        return f"<Segmentation of {self.volume!r}: {organs_found} of {len(self.organs)} organs>"
 
     @property
     def affine(self) -> Affine:
-        """Voxel indices to RAS millimetres, the volume's own."""
+        """Voxel indices to RAS millimetres, those of the volume."""
         return self.volume.affine
 
     def mask(self, organ: str | int) -> NDArray[np.bool_]:
         """One organ as [i, j, k] bool.
 
+        Args:
+            organ: its name, title or label.
+
         Raises:
             UsageError: no such organ.
         """
-        wanted = BY_ID[organ] if isinstance(organ, int) and organ in BY_ID else None
-        wanted = wanted or select([str(organ)])[0]
-        return np.asarray(self.labels == wanted.id)
+        if isinstance(organ, int) and organ in ORGANS_BY_ID:
+            return np.asarray(self.labels == organ)
+        (selected,) = select_organs([str(organ)])
+        return np.asarray(self.labels == selected.id)
 
     def volumes_ml(self) -> dict[str, float]:
-        """Millilitres of each organ looked for, 0.0 where none was found."""
+        """Millilitres of each organ of `organs`, 0.0 where none was found."""
         counts = np.zeros(256, dtype=np.int64)
         # Rows with organs, plane by plane: bincount turns what it counts into 64-bit integers.
         for plane in self.labels.T:
@@ -74,25 +77,78 @@ class Segmentation:
         Their volumes are lower bounds.
         """
         # Indexed: `take` would first copy the whole map into C order.
-        along = (np.moveaxis(self.labels, axis, 0) for axis in range(3))
-        faces = [turned[end] for turned in along for end in (0, -1)]
+        along_each_axis = (np.moveaxis(self.labels, axis, 0) for axis in range(3))
+        faces = [labels[end] for labels in along_each_axis for end in (0, -1)]
         border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
         return tuple(organ.name for organ in self.organs if organ.id in border)
 
     def only(self, organs: Sequence[Organ | str]) -> Segmentation:
         """The same result with all other organs removed.
 
+        Args:
+            organs: to keep, or their names.
+
         Raises:
             UsageError: no such organ.
         """
-        wanted = select(organ if isinstance(organ, str) else organ.name for organ in organs)
-        kept = tuple(organ for organ in self.organs if organ in wanted)
-        return replace(self, labels=keep_labels(self.labels, {o.id for o in wanted}), organs=kept)
+        selected = select_organs(o if isinstance(o, str) else o.name for o in organs)
+        return replace(
+            self,
+            labels=keep_labels(self.labels, {organ.id for organ in selected}),
+            organs=tuple(organ for organ in self.organs if organ in selected),
+        )
 
     def save(
         self, path: str | Path, *, output_type: str | None = None, overwrite: bool = False
     ) -> None:
-        """Write the labels; see `viscera.io.output.write_segmentation` for the types."""
-        from viscera.io.output import write_segmentation  # io stands above this module
+        """Write the labels to a file.
 
-        write_segmentation(path, self, output_type=output_type, overwrite=overwrite)
+        Args:
+            path: the file.
+            output_type: nifti, seg_nrrd, dicom_seg or dicom_rtstruct; by the name where not given:
+                .seg.nrrd, .dcm for dicom_seg, else nifti.
+            overwrite: replace an existing file.
+
+        Raises:
+            UsageError: no such type, or DICOM from another kind of scan.
+            InputError: a series without the UIDs that DICOM results need.
+            MissingExtraError: a package of the extra `dicom` is not installed.
+            OutputError: not writable, or the file exists.
+        """
+        from viscera.io.output_types import write_output  # slow to import
+
+        write_output(
+            checked_path(path),
+            self.labels,
+            self.volume,
+            self.organs,
+            output_type=output_type,
+            signature=self.signature,
+            overwrite=overwrite,
+        )
+
+    def save_masks(self, folder: str | Path, *, overwrite: bool = False) -> None:
+        """Write one binary NIfTI an organ, ``liver.nii.gz`` and so on; organs not found are empty.
+
+        Args:
+            folder: made where it is missing.
+            overwrite: replace existing files.
+
+        Raises:
+            OutputError: not writable, or a file exists.
+        """
+        from viscera.io.write import write_masks  # slow to import
+
+        write_masks(
+            checked_path(folder),
+            self.labels,
+            self.volume,
+            self.organs,
+            signature=self.signature,
+            overwrite=overwrite,
+        )
+
+    @property
+    def signature(self) -> str:
+        """What made it, as it is kept in the header of label files."""
+        return str(self.provenance.get("made_by", "viscera"))

@@ -13,7 +13,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from viscera.phantom import make_phantom
+from viscera.core.phantom import make_phantom
 
 _AFFINE = np.diag([-7.5, -7.0, 10.0, 1.0])
 

@@ -10,26 +10,25 @@ from typing import TYPE_CHECKING
 
 import click
 
-from viscera import __version__
-from viscera.cli.cases import by_case, volume_files
-from viscera.cli.failures import Failures
-from viscera.cli.options import BUNDLE
-from viscera.cli.progress import cases_bar
-from viscera.errors import BatchError, UsageError, VisceraError
+from viscera._version import __version__
+from viscera.cli._shared.options import BUNDLE, PATH
+from viscera.cli._shared.progress import cases_bar
+from viscera.errors import BatchError, UsageError, VisceraError, command_line_wording
+from viscera.io.failure_list import FailureList
+from viscera.io.scan_files import find_scans, scans_by_case
 
 if TYPE_CHECKING:
-    from viscera.bench import Measured
-    from viscera.contestant import Contestant
+    from viscera.bench.command import BenchCommand
+    from viscera.bench.run import MeasuredRun
 
-_PATH = click.Path(path_type=Path)
 _FILES = ("runs.csv", "curves.csv", "table.md", "summary.json")
 _LONGEST = 100
 _FOLDERS = ("runs", "outputs", "logs")
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, type=_PATH)
-@click.option("-o", "--output", type=_PATH, help="Folder for labels, runs and tables.")
+@click.argument("inputs", nargs=-1, type=PATH)
+@click.option("-o", "--output", type=PATH, help="Folder for labels, runs and tables.")
 @BUNDLE
 @click.option("--options", default="", metavar="TEXT", help="More options of 'viscera segment'.")
 @click.option(
@@ -39,11 +38,16 @@ _FOLDERS = ("runs", "outputs", "logs")
     metavar='"... {input} {output}"',
     help="Another command to measure; may be repeated.",
 )
-@click.option("--name", "names", multiple=True, help="What tables call a --command, in order.")
+@click.option(
+    "--name", "names", multiple=True, help="Name of a --command in tables, in the same order."
+)
 @click.option("--only-commands", is_flag=True, help="Leave 'viscera segment' out.")
 @click.option("--repeats", type=click.IntRange(1), default=1, show_default=True)
 @click.option(
-    "--timeout", type=click.FloatRange(min=0.1), metavar="SECONDS", help="End a run then."
+    "--timeout",
+    type=click.FloatRange(min=0.1),
+    metavar="SECONDS",
+    help="End a run after this time.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -67,29 +71,36 @@ def command(
     evaluate'.
     """
     if not inputs or output is None:
-        found = "no -o" if inputs else "no scan"
-        raise UsageError("scans and -o FOLDER", found=found, remedy="name them")
+        problem = "no -o" if inputs else "no scan"
+        raise UsageError("scans and -o FOLDER", found=problem, remedy="name them")
     if len(names) > len(commands):
         remedy = "leave one out"
         raise UsageError("a --command for each --name", found="more names", remedy=remedy)
-    from viscera.bench import measure_all
-    from viscera.contestant import Contestant
-    from viscera.io.atomic import write_text
-    from viscera.io.claim import claim
-    from viscera.report.bench import bench_summary, bench_tables, curves_csv, runs_csv
+    from viscera.bench.command import BenchCommand
+    from viscera.bench.run import run_benchmark
+    from viscera.bench.tables import bench_tables, curves_csv, runs_csv, summarise_benchmark
+    from viscera.io.output_folder import reserve_output_folder
+    from viscera.runtime.atomic_files import write_text
 
-    contestants = [] if only_commands else [_ourselves(bundle, options)]
-    for place, line in enumerate(commands):
-        contestants.append(Contestant.of(line, names[place] if place < len(names) else None))
-    _check_names(contestants)
-    cases = by_case([file for entry in inputs for file in volume_files(entry)])
-    claim(output / "bench.json", {"made_by": "viscera bench"}, (*_FILES, *_FOLDERS))
-    failures = Failures(output / "failures.csv")
-    with cases_bar(len(cases) * len(contestants) * repeats, quiet=quiet) as tell:
-        runs, refused = measure_all(
-            cases, contestants, output, repeats=repeats, timeout_s=timeout, tell=tell
+    commands_to_run = [] if only_commands else [_viscera_command(bundle, options)]
+    for number, line in enumerate(commands):
+        commands_to_run.append(
+            BenchCommand.of(line, names[number] if number < len(names) else None)
         )
-    summary = bench_summary(runs, contestants)
+    _check_names(commands_to_run)
+    cases = scans_by_case([file for entry in inputs for file in find_scans(entry)])
+    reserve_output_folder(output / "bench.json", {"made_by": "viscera bench"}, (*_FILES, *_FOLDERS))
+    failures = FailureList(output / "failures.csv", command_line_wording)
+    with cases_bar(quiet=quiet) as on_progress:
+        runs, refused = run_benchmark(
+            cases,
+            commands_to_run,
+            output,
+            repeats=repeats,
+            timeout_s=timeout,
+            on_progress=on_progress,
+        )
+    summary = summarise_benchmark(runs, commands_to_run)
     table, as_text = bench_tables(summary), json.dumps(summary, indent=2, ensure_ascii=False)
     texts = (runs_csv(runs), curves_csv(runs), table, as_text)
     for name, text in zip(_FILES, texts, strict=True):
@@ -101,27 +112,29 @@ def command(
     _conclude(runs, refused, failures)
 
 
-def _ourselves(bundle: str, options: str) -> Contestant:
+def _viscera_command(bundle: str, options: str) -> BenchCommand:
     """`viscera segment` by this very interpreter."""
-    from viscera.bundles import read_bundle
-    from viscera.contestant import Contestant, split
+    from viscera.bench.command import BenchCommand, split_words
+    from viscera.bundle.read import read_bundle
 
     version = f"{__version__} {read_bundle(bundle).model.sha256}"  # and refuse a wrong one now
-    place = Path(bundle).resolve() if Path(bundle).is_dir() else bundle
-    call = [sys.executable, "-m", "viscera", "segment", "{input}", "-o", "{output}"]
-    return Contestant("viscera", (*call, "-b", str(place), "-q", *split(options)), version)
+    bundle_path = Path(bundle).resolve() if Path(bundle).is_dir() else bundle
+    words = [sys.executable, "-m", "viscera", "segment", "{input}", "-o", "{output}"]
+    return BenchCommand(
+        "viscera", (*words, "-b", str(bundle_path), "-q", *split_words(options)), version
+    )
 
 
-def _check_names(contestants: list[Contestant]) -> None:
+def _check_names(commands_to_run: list[BenchCommand]) -> None:
     """Names become folders: each its own, and none that leads elsewhere.
 
     Raises:
-        UsageError: no contestant, or such a name.
+        UsageError: no command, or such a name.
     """
-    if not contestants:
+    if not commands_to_run:
         remedy = "leave --only-commands out"
         raise UsageError("a command to measure", found="none", remedy=remedy)
-    counts = Counter(contestant.name for contestant in contestants)
+    counts = Counter(each.name for each in commands_to_run)
     for name, count in counts.items():
         odd = not name.strip(".") or len(name) > _LONGEST or set(name) & set('/\\:*?"<>|')
         if count > 1 or odd:
@@ -130,20 +143,24 @@ def _check_names(contestants: list[Contestant]) -> None:
             raise UsageError(expected, found=repr(name), remedy=remedy)
 
 
-def _conclude(runs: list[Measured], refused: dict[str, VisceraError], failures: Failures) -> None:
+def _conclude(
+    runs: list[MeasuredRun], refused: dict[str, VisceraError], failures: FailureList
+) -> None:
     """Name the scans and runs that do not count, and end in the code for it."""
     for case, unreadable in refused.items():
-        click.echo(f"viscera: {unreadable}", err=True)
-        failures.note(case, unreadable)
-    for one in runs:
-        if one.problem:
-            label = f"{one.command}, {one.case}, run {one.repeat}"
+        click.echo(f"viscera: {unreadable.message(command_line_wording)}", err=True)
+        failures.add(case, unreadable)
+    for measured in runs:
+        if measured.problem:
+            label = f"{measured.command}, {measured.case}, run {measured.repeat}"
             error = BatchError(
                 "labels from the command",
-                found=one.problem,
-                remedy=f"see logs/{one.command}/{one.case}.{one.repeat}.txt",
+                found=measured.problem,
+                remedy=f"see logs/{measured.command}/{measured.case}.{measured.repeat}.txt",
                 where=label,
             )
             click.echo(f"viscera: {error}", err=True)
-            failures.note(label, error)
-    failures.conclude(len(runs) + len(refused))
+            failures.add(label, error)
+    failures.write()
+    if batch := failures.error(len(runs) + len(refused)):
+        raise batch

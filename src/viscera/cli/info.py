@@ -9,13 +9,13 @@ from typing import Any
 
 import click
 
-from viscera.bundle import Bundle
-from viscera.bundles import packaged, read_bundle
-from viscera.cli.options import need_torch
-from viscera.cli.series import show_series
-from viscera.dicom import looks_like_dicom
+from viscera.bundle.read import packaged_bundles, read_bundle
+from viscera.bundle.spec import Bundle
+from viscera.cli._shared.series_table import show_series
+from viscera.core.organs import ORGANS
+from viscera.dicom.read.files import looks_like_dicom
 from viscera.nets.registry import ARCHITECTURES
-from viscera.organs import ORGANS
+from viscera.runtime.extras import require_extra
 
 
 @click.command()
@@ -30,8 +30,8 @@ def command(subject: str | None, as_json: bool) -> None:
     zip archive or file with DICOM: its CT series, and which one `viscera segment` would take.
     """
     if subject is None:
-        names = {"bundles": list(packaged()), "architectures": list(ARCHITECTURES)}
-        lines = (f"{kind:16} {', '.join(own)}" for kind, own in names.items())
+        names = {"bundles": list(packaged_bundles()), "architectures": list(ARCHITECTURES)}
+        lines = (f"{kind:16} {', '.join(members)}" for kind, members in names.items())
         click.echo(json.dumps(names) if as_json else "\n".join(lines))
         return
     if subject in ARCHITECTURES and not Path(subject).is_dir():
@@ -60,23 +60,26 @@ def _is_study(path: Path) -> bool:
 
 
 def _show_architecture(name: str, *, as_json: bool) -> None:
-    need_torch()
-    from viscera.nets import build_network
-    from viscera.nets.cost import cost_of
+    require_extra("torch", "safetensors")
+    from viscera.nets.cost import network_cost
+    from viscera.nets.registry import build_network
 
-    known = ARCHITECTURES[name]
-    network = build_network(name, channels=known.shape[0], classes=len(ORGANS) + 1)
-    cost = cost_of(network, known.shape)
-    field_mm = [round(n * mm) for n, mm in zip(cost.receptive_field, known.spacing_mm, strict=True)]
+    architecture = ARCHITECTURES[name]
+    network = build_network(name, channels=architecture.shape[0], classes=len(ORGANS) + 1)
+    cost = network_cost(network, architecture.shape)
+    field_mm = [
+        round(n * mm) for n, mm in zip(cost.receptive_field, architecture.spacing_mm, strict=True)
+    ]
     if as_json:
-        table = {**dataclasses.asdict(known), **dataclasses.asdict(cost)}
+        table = {**dataclasses.asdict(architecture), **dataclasses.asdict(cost)}
         table |= {"multiply_adds": cost.multiply_adds, "thop_flops": cost.thop_flops}
         click.echo(json.dumps({**table, "receptive_field_mm": field_mm}, indent=2))
         return
-    shape = " x ".join(map(str, known.shape))
+    shape = " x ".join(map(str, architecture.shape))
+    spacing = " x ".join(f"{mm:.3g}" for mm in architecture.spacing_mm)
     rows = {
-        "architecture": f"{name}: {known.title}",
-        "input": f"{shape} voxels of {' x '.join(f'{mm:.3g}' for mm in known.spacing_mm)} mm",
+        "architecture": f"{name}: {architecture.title}",
+        "input": f"{shape} voxels of {spacing} mm",
         "parameters": f"{cost.parameters:,}",
         "multiply-adds": f"{cost.multiply_adds / 1e9:.3f} G",
         "thop FLOPs": f"{cost.thop_flops / 1e9:.3f} G",

@@ -9,8 +9,8 @@ from typing import NoReturn
 
 import click
 
-from viscera import __version__
-from viscera.errors import VisceraError
+from viscera._version import __version__
+from viscera.errors import VisceraError, command_line_wording
 
 # Each lives in viscera.cli.NAME as `command`; its first line of help stands here as well, so that
 # `viscera --help` imports none of them. A test keeps both in step.
@@ -19,7 +19,7 @@ COMMANDS = {
     "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
     "bench": "Measure whole processes, one scan a start, as FLARE does.",
     "train": "Train a network from folders of scans and labels.",
-    "pseudo-label": "Label scans with a bundle, and say which organs to believe.",
+    "pseudo-label": "Label scans with a bundle, and check every organ.",
     "export": "Turn a training into a bundle that gives the same labels.",
     "info": "Show a bundle, an architecture, or the CT series in a folder.",
     "sample": "Fetch a real CT to try viscera with; its path is printed.",
@@ -98,7 +98,7 @@ def _run(arguments: list[str] | None) -> int:
         code = viscera.main(arguments, prog_name="viscera", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except VisceraError as error:
-        click.echo(f"viscera: {error}", err=True)
+        click.echo(f"viscera: {error.message(command_line_wording)}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()

@@ -6,14 +6,13 @@ from pathlib import Path
 
 import click
 
+from viscera.cli._shared.options import PATH
 from viscera.errors import OutputError
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("output", type=_PATH)
-@click.option("--labels", type=_PATH, help="Also write the true labels here.")
+@click.argument("output", type=PATH)
+@click.option("--labels", type=PATH, help="Also write the true labels here.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Which phantom.")
 @click.option("--shape", nargs=3, type=click.IntRange(1), default=(160, 120, 72), show_default=True)
 @click.option(
@@ -33,11 +32,11 @@ def command(
     It is geometry with noise, no anatomy: nothing found on it says anything about patients.
     OUTPUT is a .nii.gz or .nii file.
     """
-    from viscera.io import write_volume
-    from viscera.io.atomic import check_absent
-    from viscera.io.nifti_write import check_nifti_name
-    from viscera.organs import ORGANS
-    from viscera.phantom import make_phantom
+    from viscera.core.organs import ORGANS
+    from viscera.core.phantom import make_phantom
+    from viscera.io.nifti.write import check_nifti_name
+    from viscera.io.write import write_volume
+    from viscera.runtime.atomic_files import check_absent
     from viscera.segmentation import Segmentation
 
     if min(spacing) <= 0:
@@ -49,6 +48,6 @@ def command(
         check_absent(path, overwrite=overwrite)
     volume, truth = make_phantom(seed, shape=shape, spacing_mm=spacing)
     write_volume(output, volume, overwrite=overwrite)
-    click.echo(f"{output}: written; this is no patient", err=True)
+    click.echo(f"{output}: written; a generated phantom, not a patient", err=True)
     if labels is not None:
         Segmentation(truth, volume, ORGANS).save(str(labels), overwrite=overwrite)

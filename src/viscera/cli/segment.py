@@ -4,41 +4,37 @@ from __future__ import annotations
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from viscera.cli.cases import Case, Plan, plan_cases
-from viscera.cli.failures import Failures
-from viscera.cli.options import BUNDLE, subset
-from viscera.cli.progress import progress_bar
-from viscera.errors import UsageError, VisceraError
-from viscera.io import fingerprint
-from viscera.organs import ORGANS, Organ, select
-from viscera.resources import parse_memory
+from viscera.batch.plan import plan_batch
+from viscera.cli._shared.options import BUNDLE, PATH, NameChoice, organ_names, subset
+from viscera.cli._shared.progress import progress_bar
+from viscera.core.organs import ORGANS, select_organs
+from viscera.errors import command_line_wording
+from viscera.io.failure_list import batch_error
+from viscera.io.read import file_digest
+from viscera.runtime.resources import parse_memory
 
 if TYPE_CHECKING:
-    from viscera.predictor import Predictor
-    from viscera.results import Results
-
-_PATH = click.Path(path_type=Path)
+    from viscera.batch.run import CaseResult
 
 
 @click.command()
-@click.argument("inputs", nargs=-1, type=_PATH)
-@click.option("-i", "--input", "more", type=_PATH, multiple=True, help="Same as an argument.")
-@click.option("-o", "--output", type=_PATH, help="Label file; a folder for several scans.")
+@click.argument("inputs", nargs=-1, type=PATH)
+@click.option("-i", "--input", "more", type=PATH, multiple=True, help="Same as an argument.")
+@click.option("-o", "--output", type=PATH, help="Label file; a folder for several scans.")
 @BUNDLE
 @click.option(
     "-ot",
     "--output-type",
-    type=click.Choice(["nifti", "dicom_seg", "dicom_rtstruct", "seg_nrrd"]),
+    type=NameChoice(["nifti", "dicom_seg", "dicom_rtstruct", "seg_nrrd"]),
     multiple=True,
     help="Also write these beside the NIfTI; may be repeated.",
 )
-@click.option("--labelmap", is_flag=True, help="DICOM SEG in its newer form, a number a pixel.")
+@click.option("--labelmap", is_flag=True, help="DICOM SEG in its newer form, one label a pixel.")
 @subset("Keep")
 @click.option("--masks", is_flag=True, help="Also write a file per organ.")
 @click.option("-s", "--statistics", is_flag=True, help="Also write volumes and HU, JSON and CSV.")
@@ -46,11 +42,15 @@ _PATH = click.Path(path_type=Path)
 @click.option("--report", is_flag=True, help="Also write what was done, as JSON.")
 @click.option("--tables", is_flag=True, help="Also write ITK-SNAP's and Slicer's label tables.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
-@click.option("--strict", is_flag=True, help="Refuse what would else be assumed with a warning.")
-@click.option("--volume", "index", type=int, metavar="N", help="Volume N of a 4-D file, from 0.")
+@click.option("--strict", is_flag=True, help="Refuse scans that need an assumption or a warning.")
+@click.option(
+    "--volume", "volume_index", type=int, metavar="N", help="Volume N of a 4-D file, from 0."
+)
 @click.option("--series", metavar="UID", help="DICOM: this series, not the likeliest.")
 @click.option("--allow-bad-slices", is_flag=True, help="DICOM: fill slices that are damaged.")
-@click.option("--keep-phi", is_flag=True, help="DICOM: reports and names may tell the patient.")
+@click.option(
+    "--keep-phi", is_flag=True, help="DICOM: reports and result names may identify the patient."
+)
 @click.option("--hu-offset", type=float, default=0.0, help="Add this to every voxel first.")
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
 @click.option(
@@ -67,157 +67,138 @@ def command(
     inputs: tuple[Path, ...],
     more: tuple[Path, ...],
     output: Path | None,
+    bundle: str,
+    output_type: tuple[str, ...],
+    labelmap: bool,
+    subset: tuple[str, ...],
+    masks: bool,
+    statistics: bool,
+    preview: bool,
+    report: bool,
+    tables: bool,
+    overwrite: bool,
+    strict: bool,
+    volume_index: int | None,
+    series: str | None,
+    allow_bad_slices: bool,
+    keep_phi: bool,
+    hu_offset: float,
+    engine: str,
+    precision: Any,
+    overlap: float | None,
+    threads: int | None,
+    memory_limit: str | None,
     list_classes: bool,
     as_json: bool,
-    **options: Any,
+    quiet: bool,
+    verbose: bool,
 ) -> None:
     """Find the organs in CT scans.
 
     INPUTS are NIfTI, NRRD or MetaImage files, or folders of them; or one DICOM series: its folder,
-    a zip archive, or a file. The labels come out on the very
-    grid of each scan. A batch that is run again does only what is missing.
+    a zip archive, or a file. The labels lie on the grid of each scan. A second call does only
+    what is missing.
     """
     if list_classes:
         _list_classes(as_json=as_json)
         return
-    plan = plan_cases([*inputs, *more], output, keep_phi=options["keep_phi"])
-    with ThreadPoolExecutor(1) as beside:
-        first = beside.submit(fingerprint, plan.cases[0].source)
+    plan = plan_batch([*inputs, *more], output, keep_phi=keep_phi)
+    with ThreadPoolExecutor(1) as hasher:
+        first_digest = hasher.submit(file_digest, plan.cases[0].source)
         # Meanwhile the libraries that take time to import.
+        from viscera.batch.outputs import OutputOptions
+        from viscera.batch.run import (
+            BatchCallbacks,
+            BatchOptions,
+            ReadOptions,
+            run_batch,
+            segment_case,
+        )
         from viscera.predictor import Predictor
-        from viscera.results import Results
 
-    limit = options["memory_limit"]
-    wanted = select(name for group in options["subset"] for name in group.split(","))
-    predictor = Predictor(
-        options["bundle"],
-        engine=options["engine"],
-        threads=options["threads"],
-        memory_limit_mb=parse_memory(limit) if limit else None,
-        precision=options["precision"],
-        overlap=options["overlap"],
+    options = BatchOptions(
+        organs=select_organs(organ_names(subset)),
+        read=ReadOptions(
+            volume_index=volume_index,
+            series=series,
+            allow_bad_slices=allow_bad_slices,
+            hu_offset=hu_offset,
+            strict=strict,
+        ),
+        outputs=OutputOptions(
+            masks=masks,
+            statistics=statistics,
+            preview=preview,
+            report=report,
+            tables=tables,
+            output_types=output_type,
+            labelmap=labelmap,
+            overwrite=overwrite,
+            wording=command_line_wording,
+        ),
+        keep_phi=keep_phi,
     )
-    named = ("masks", "statistics", "preview", "report", "tables", "overwrite")
-    kinds = (*named, "output_type", "labelmap")
-    missing = [organ.name for organ in wanted if organ not in predictor.bundle.organs]
-    if missing:
-        found = f"{missing[0]!r}, which {predictor.bundle.name} does not find"
-        raise UsageError("organs of this bundle", found=found, remedy="see 'viscera info'")
-    results = Results(Path(), **{kind: options[kind] for kind in kinds})
+    predictor = Predictor(
+        bundle,
+        engine=engine,
+        threads=threads,
+        memory_limit_mb=parse_memory(memory_limit) if memory_limit else None,
+        precision=precision,
+        overlap=overlap,
+    )
+
+    def show(result: CaseResult) -> None:
+        if result.error is not None:
+            click.echo(f"viscera: {result.error.message(command_line_wording)}", err=True)
+        elif not quiet and result.was_finished:
+            click.echo(f"{result.case.shown}: finished already", err=True)
+        elif not quiet:
+            for line in _result_lines(result, verbose=verbose):
+                click.echo(line, err=True)
+
     if plan.folder is None:
-        case = plan.cases[0]
-        own = results.at(case.labels, made_by=_made_by(first.result(), predictor, wanted, options))
-        report = _segment(case, predictor, own, wanted, options)
+        (case,) = plan.cases
+        with progress_bar(case.shown, quiet=quiet) as on_progress:
+            result = segment_case(
+                case, predictor, options, digest=first_digest.result(), on_progress=on_progress
+            )
+        show(result)
         if as_json:
-            _print_json(report)
+            _print_json(result.report)
         return
-    listing = Failures(plan.folder / "failures.csv")
-    reports = _batch(plan, predictor, results, wanted, options, listing)
+    callbacks = BatchCallbacks(lambda case: progress_bar(case.shown, quiet=quiet), show)
+    results = run_batch(plan, predictor, options, callbacks)
     if as_json:
-        _print_json(reports)
-    listing.conclude(len(plan.cases))
+        _print_json([result.report for result in results if result.report is not None])
+    failed = sum(result.error is not None for result in results)
+    if error := batch_error(failed, len(results), plan.folder / "failures.csv"):
+        raise error
 
 
-def _segment(
-    case: Case,
-    predictor: Predictor,
-    results: Results,
-    wanted: tuple[Organ, ...],
-    options: dict[str, Any],
-) -> dict[str, Any]:
-    """One case from file to files."""
-    from viscera.dicom.identity import identity_of
-    from viscera.io import open_volume
-    from viscera.stages import Stages
-
-    organs = wanted or predictor.bundle.organs
-    results.check(case.source, organs)
-    with progress_bar(case.shown, quiet=options["quiet"]) as tell:
-        stages = Stages(progress=tell)
-        with stages.stage("read"):
-            volume = open_volume(
-                case.source,
-                index=options["index"],
-                strict=options["strict"],
-                series=options["series"],
-                allow_bad_slices=options["allow_bad_slices"],
-                limit_mb=predictor.memory_limit_mb,
-                threads=options["threads"],
-            ).shifted(options["hu_offset"])
-            volume = replace(volume, name=case.name)
-        results.check_volume(volume)
-        segmentation = predictor.segment(volume, strict=options["strict"], stages=stages)
-        if wanted:
-            segmentation = segmentation.only(wanted)
-        if options["keep_phi"]:
-            told = {**segmentation.provenance, "patient": identity_of(volume)}
-            segmentation = replace(segmentation, provenance=told)
-        report = results.write(segmentation, stages)
-    _tell_people(case, report, options)
-    return report
-
-
-def _batch(
-    plan: Plan,
-    predictor: Predictor,
-    results: Results,
-    wanted: tuple[Organ, ...],
-    options: dict[str, Any],
-    failures: Failures,
-) -> list[dict[str, Any]]:
-    """All cases; what is finished is left, what fails is noted."""
-    reports = []
-    organs = wanted or predictor.bundle.organs
-    for case in plan.cases:
-        mark = _made_by(fingerprint(case.source), predictor, wanted, options)
-        own = results.at(case.labels, made_by=mark)
-        if not own.overwrite:
-            ours = own.ours(case.source)
-            if ours and own.complete(organs):
-                _say(f"{case.shown}: finished already", options)
-                continue
-            # What an interrupted run left is done again; what others made is not touched.
-            own = replace(own, overwrite=ours)
-        try:
-            reports.append(_segment(case, predictor, own, wanted, options))
-        except UsageError:
-            raise
-        except VisceraError as error:
-            click.echo(f"viscera: {error}", err=True)
-            failures.note(case.shown, error)
-    return reports
-
-
-def _made_by(
-    digest: str, predictor: Predictor, wanted: tuple[Organ, ...], options: dict[str, Any]
-) -> str:
-    """The mark of a result: the scan's bytes, the bundle, and all options that shape labels."""
-    named = ("index", "series", "allow_bad_slices", "hu_offset", "engine", "precision")
-    settings = [[organ.id for organ in wanted], *(options[name] for name in named)]
-    return predictor.made_by(repr([digest, *settings]))
-
-
-def _tell_people(case: Case, report: dict[str, Any], options: dict[str, Any]) -> None:
+def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
+    """What people read about a finished case."""
+    case, report = result.case, result.report
+    assert report is not None
+    lines = []
     if case.shown != case.source.name:
-        told = "its name tells the patient, so that results are called"
-        _say(f"a series: {told} {case.name}; --keep-phi keeps it", options)
+        lines.append(
+            "a series: its name identifies the patient, so the results are called "
+            f"{case.name}; --keep-phi keeps the name"
+        )
     for finding in report["findings"]:
-        if finding["level"] != "info" or options["verbose"]:
+        if finding["level"] != "info" or verbose:
             hint = f"; {finding['hint']}" if finding["hint"] else ""
-            _say(f"{case.shown}: {finding['level']}: {finding['message']}{hint}", options)
-    if options["verbose"]:
-        for name, cost in report["stages"].items():
-            _say(f"  {name:12} {cost['seconds']:8.2f} s  {cost['peak_mb']:7.0f} MB", options)
+            lines.append(f"{case.shown}: {finding['level']}: {finding['message']}{hint}")
+    if verbose:
+        lines += [
+            f"  {name:12} {cost['seconds']:8.2f} s  {cost['peak_mb']:7.0f} MB"
+            for name, cost in report["stages"].items()
+        ]
     for name, volume_ml in report["volumes_ml"].items():
-        shown = f"{volume_ml:9.1f} ml" if volume_ml >= 0.05 else "     <0.1 ml"
+        volume = f"{volume_ml:9.1f} ml" if volume_ml >= 0.05 else "     <0.1 ml"
         cut = "  cut by the scan" if name in report["cut_organs"] else ""
-        _say(f"  {name:20} {shown if volume_ml else '     none'}{cut}", options)
-    _say(f"{case.labels}: written in {report['seconds']:.1f} s", options)
-
-
-def _say(text: str, options: dict[str, Any]) -> None:
-    if not options["quiet"]:
-        click.echo(text, err=True)
+        lines.append(f"  {name:20} {volume if volume_ml else '     none'}{cut}")
+    return [*lines, f"{case.labels_path}: written in {report['seconds']:.1f} s"]
 
 
 def _print_json(content: Any) -> None:

@@ -1,5 +1,1 @@
-"""Engines run a bundle's network on the CPU; `open_engine` chooses one."""
-
-from viscera.engine.select import ENGINES, FallbackEngine, open_engine
-
-__all__ = ["ENGINES", "FallbackEngine", "open_engine"]
+"""Engines run the network of a bundle on the CPU."""

@@ -7,10 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle import Bundle, Precision
-from viscera.engine.privacy import silence
-from viscera.engine.protocol import Shape, check_network, lanes
-from viscera.errors import UsageError
+from viscera.bundle.spec import Bundle, Precision
+from viscera.engine.privacy import disable_telemetry
+from viscera.engine.protocol import Shape, check_network, parallel_requests_for
+from viscera.errors import UsageError, option
 
 
 class OnnxRuntimeEngine:
@@ -31,14 +31,14 @@ class OnnxRuntimeEngine:
             UsageError: bf16 was asked for.
         """
         if precision == "bf16":
-            remedy = "leave out --precision, or install openvino"
+            remedy = f"leave out {option('precision')}, or install openvino"
             raise UsageError("f32 for onnxruntime", found="bf16", remedy=remedy)
-        silence()
+        disable_telemetry()
         import onnxruntime
 
         options = onnxruntime.SessionOptions()
-        self.lanes = lanes(bundle, threads)
-        options.intra_op_num_threads = threads // self.lanes
+        self.parallel_requests = parallel_requests_for(bundle, threads)
+        options.intra_op_num_threads = threads // self.parallel_requests
         options.inter_op_num_threads = 1
         options.log_severity_level = 4  # errors come as exceptions
         self._session = onnxruntime.InferenceSession(
@@ -54,7 +54,7 @@ class OnnxRuntimeEngine:
         scores: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
         return scores
 
-    def rest(self) -> None:
+    def release_memory(self) -> None:
         """Nothing: the runtime keeps its memory while a network is loaded."""
 
 

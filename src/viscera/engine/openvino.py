@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle import Bundle, Precision
-from viscera.engine.privacy import silence
-from viscera.engine.protocol import Shape, batch_shape, check_network, lanes
-from viscera.engine.remembered import cache_folder, forget_old, recall, remember
-from viscera.errors import UsageError
+from viscera.bundle.spec import Bundle, Precision
+from viscera.engine.machine_cache import cache_folder, read_fact, remove_oldest, store_fact
+from viscera.engine.privacy import disable_telemetry
+from viscera.engine.protocol import Shape, batch_shape, check_network, parallel_requests_for
+from viscera.errors import UsageError, option
 
 _PROBES = 3  # runs of which the fastest tells
 _KEPT = 24  # compiled networks in the cache, 1 to 3 MB each: windows have many shapes
@@ -39,10 +39,10 @@ class OpenVinoEngine:
         openvino = _import_openvino()
         self.version = str(openvino.__version__).split("-")[0]
         self._core, self._threads = openvino.Core(), threads
-        self.lanes = lanes(bundle, threads)
+        self.parallel_requests = parallel_requests_for(bundle, threads)
         if folder := cache_folder():
             compiled = folder / "compiled"
-            forget_old(compiled, most=_KEPT)
+            remove_oldest(compiled, most=_KEPT)
             self._core.set_property({"CACHE_DIR": str(compiled)})
         self._model = self._core.read_model(bundle.model_path)
         check_network(bundle, _shapes(self._model.inputs), _shapes(self._model.outputs))
@@ -52,7 +52,9 @@ class OpenVinoEngine:
         # Where the CPU lacks bf16 it would be emulated, ten times slower.
         capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         if precision == "bf16" and not capable:
-            raise UsageError("a CPU with bf16", found="none", remedy="leave out --precision")
+            raise UsageError(
+                "a CPU with bf16", found="none", remedy=f"leave out {option('precision')}"
+            )
         if precision is None:
             may = capable and "bf16" in bundle.model.precisions
             precision = self._faster(bundle) if may else "f32"
@@ -68,13 +70,15 @@ class OpenVinoEngine:
             request = self._idle.get_nowait()
         except Empty:
             request = self._compiled.create_infer_request()
-        result = request.infer({0: batch}, share_inputs=True, share_outputs=self.lanes == 1)
+        result = request.infer(
+            {0: batch}, share_inputs=True, share_outputs=self.parallel_requests == 1
+        )
         self._idle.put(request)
         scores: NDArray[np.float32] = result[0]
         return scores
 
-    def rest(self) -> None:
-        """See `Engine.rest`."""
+    def release_memory(self) -> None:
+        """See `Engine.release_memory`."""
         self._idle = SimpleQueue()
         if self._compiled is not None:
             self._compiled.release_memory()
@@ -82,7 +86,7 @@ class OpenVinoEngine:
     def _compile(self, shape: tuple[int, ...], precision: Precision) -> None:
         settings = {
             "INFERENCE_NUM_THREADS": self._threads,
-            "NUM_STREAMS": self.lanes,
+            "NUM_STREAMS": self.parallel_requests,
             "INFERENCE_PRECISION_HINT": precision,
         }
         # The memory of the last one first.
@@ -95,9 +99,9 @@ class OpenVinoEngine:
         """bf16 or f32, as measured once on this machine; bf16 where nothing can be kept."""
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         key = f"{bundle.model.sha256[:16]} {self.version} {cpu} {self._threads} threads"
-        known = recall(key)
-        if known in ("f32", "bf16"):
-            return known  # type: ignore[return-value]
+        fact = read_fact(key)
+        if fact in ("f32", "bf16"):
+            return fact  # type: ignore[return-value]
         if cache_folder() is None:
             return "bf16"
         batch = np.zeros(_probe_shape(bundle), dtype=np.float32)
@@ -112,7 +116,7 @@ class OpenVinoEngine:
                 times.append(time.perf_counter() - start)
             best_s[precision] = min(times)
         faster = min(kinds, key=lambda kind: best_s[kind])
-        remember(key, faster)
+        store_fact(key, faster)
         return faster
 
 
@@ -127,7 +131,7 @@ def _probe_shape(bundle: Bundle) -> tuple[int, ...]:
 
 def _import_openvino() -> Any:
     """OpenVINO without its model converter, which is slow to import and not needed to run one."""
-    silence()
+    disable_telemetry()
     converter = "openvino.tools.ovc"
     hidden = "openvino" not in sys.modules and converter not in sys.modules
     if hidden:

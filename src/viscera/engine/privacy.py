@@ -12,7 +12,7 @@ import os
 import sys
 
 
-def silence() -> None:
+def disable_telemetry() -> None:
     """Switch vendor telemetry off, for this process and its children."""
     os.environ["ORT_DISABLE_TELEMETRY"] = "1"
     sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]

@@ -7,7 +7,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle import Bundle, Precision
+from viscera.bundle.spec import Bundle, Precision
 from viscera.errors import BundleError
 
 # Sizes along each axis; None where the network leaves it open.
@@ -33,7 +33,7 @@ class Engine(Protocol):
         ...
 
     @property
-    def lanes(self) -> int:
+    def parallel_requests(self) -> int:
         """How many runs side by side use all of its threads; 1 where one run does."""
         ...
 
@@ -45,7 +45,7 @@ class Engine(Protocol):
         """
         ...
 
-    def rest(self) -> None:
+    def release_memory(self) -> None:
         """Give back the memory that runs take, results with it; the next run takes it again."""
         ...
 
@@ -60,13 +60,25 @@ def batch_shape(bundle: Bundle) -> tuple[int, ...]:
     return (bundle.slices.batch, bundle.slices.stack, y, x)
 
 
-def lanes(bundle: Bundle, threads: int) -> int:
-    """Stacks of slices run best side by side, a thread each; a window takes all threads."""
+def parallel_requests_for(bundle: Bundle, threads: int) -> int:
+    """How many requests an engine should run at a time.
+
+    Stacks of slices run fastest side by side, one thread each; a 3-D window uses all threads.
+
+    Args:
+        bundle: the network.
+        threads: CPU threads of the engine.
+    """
     return threads if bundle.slices else 1
 
 
 def check_network(bundle: Bundle, inputs: list[Shape], outputs: list[Shape]) -> None:
     """Compare a network's declared shapes with what the bundle says.
+
+    Args:
+        bundle: what the network should be.
+        inputs: shape of each input; -1 where a length is free.
+        outputs: shape of each output; -1 where a length is free.
 
     Raises:
         BundleError: not one input and one output of these channels and sizes.
@@ -76,21 +88,21 @@ def check_network(bundle: Bundle, inputs: list[Shape], outputs: list[Shape]) -> 
         sizes = [None] * 3  # type: ignore[list-item]
     wanted_in = (count, bundle.channels, *sizes)
     wanted_out = (count, len(bundle.labels), *sizes)
-    for what, wanted, found in (("input", wanted_in, inputs), ("output", wanted_out, outputs)):
-        if len(found) != 1 or not _fits(wanted, found[0]):
+    for what, expected, declared in (("input", wanted_in, inputs), ("output", wanted_out, outputs)):
+        if len(declared) != 1 or not _shape_fits(expected, declared[0]):
             raise BundleError(
-                f"a network with one {what} of shape {_text(wanted)}",
-                found=" and ".join(map(_text, found)) or "none",
-                remedy="mend bundle.toml (labels, stack, size) or export the network again",
+                f"a network with one {what} of shape {_shape_text(expected)}",
+                found=" and ".join(map(_shape_text, declared)) or "none",
+                remedy="correct bundle.toml (labels, stack, size) or export the network again",
                 where=bundle.model_path,
             )
 
 
-def _fits(wanted: Shape, found: Shape) -> bool:
-    return len(wanted) == len(found) and all(
-        f is None or w == f for w, f in zip(wanted, found, strict=True)
+def _shape_fits(expected: Shape, declared: Shape) -> bool:
+    return len(expected) == len(declared) and all(
+        f is None or w == f for w, f in zip(expected, declared, strict=True)
     )
 
 
-def _text(shape: Shape) -> str:
+def _shape_text(shape: Shape) -> str:
     return "[" + ", ".join("N" if n is None else str(n) for n in shape) + "]"

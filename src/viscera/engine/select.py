@@ -8,11 +8,11 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle import Bundle, Precision
+from viscera.bundle.spec import Bundle, Precision
 from viscera.engine.protocol import Engine
-from viscera.errors import BundleError, EngineError, UsageError, VisceraError
+from viscera.errors import BundleError, EngineError, UsageError, VisceraError, option
 from viscera.findings import Finding
-from viscera.resources import thread_count
+from viscera.runtime.resources import thread_count
 
 # Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order.
 ENGINES = ("openvino", "onnxruntime")
@@ -48,7 +48,7 @@ def open_engine(
 
 
 class FallbackEngine:
-    """The first of several engines that works; when it breaks in mid-run, the next one goes on.
+    """The first of several engines that works; when it fails during a run, the next one takes over.
 
     Attributes:
         findings: what was tried and failed.
@@ -84,9 +84,9 @@ class FallbackEngine:
         return self._engine.precision
 
     @property
-    def lanes(self) -> int:
-        """The running engine's lanes."""
-        return self._engine.lanes
+    def parallel_requests(self) -> int:
+        """Parallel requests of the running engine."""
+        return self._engine.parallel_requests
 
     def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         """See `Engine.run`."""
@@ -102,23 +102,23 @@ class FallbackEngine:
             else:
                 return self._checked(scores, batch)
 
-    def rest(self) -> None:
-        """See `Engine.rest`."""
-        self._engine.rest()
+    def release_memory(self) -> None:
+        """See `Engine.release_memory`."""
+        self._engine.release_memory()
 
     def _checked(
         self, scores: NDArray[np.float32], batch: NDArray[np.float32]
     ) -> NDArray[np.float32]:
         """The scores, if they have a bundle's shape and, as far as a sample tells, are numbers."""
-        wanted = (len(batch), len(self._bundle.labels), *batch.shape[2:])
-        found = f"{scores.shape}"
-        if scores.shape == wanted:
+        expected = (len(batch), len(self._bundle.labels), *batch.shape[2:])
+        problem = f"{scores.shape}"
+        if scores.shape == expected:
             if np.isfinite(scores.reshape(-1)[::_SAMPLE]).all():
                 return scores
-            found = "values that are not finite"
+            problem = "values that are not finite"
         raise BundleError(
-            f"finite scores of shape {wanted}",
-            found=found,
+            f"finite scores of shape {expected}",
+            found=problem,
             remedy="export the network again",
             where=self._bundle.model_path,
         )
@@ -132,17 +132,17 @@ class FallbackEngine:
                 )
                 return
             except VisceraError:
-                raise  # no other engine would mend it
-            except Exception as error:  # absent, or a failure of its own kind
+                raise  # no other engine would correct it
+            except Exception as error:  # absent, or an error type of that engine
                 self._note(kind, error)
-        reasons = "; ".join(finding.message for finding in self.findings)
+        reasons = "; ".join(finding.raw_message for finding in self.findings)
         if isinstance(self._last_error, ImportError):
-            remedy = "install it, or pass --engine auto"
+            remedy = f"install it, or pass {option('engine', 'auto')}"
             raise EngineError("a working engine", found=reasons, remedy=remedy)
         raise BundleError(
             "a network that an engine can run",
             found=reasons,
-            remedy="export the network again, or try another --engine",
+            remedy=f"export the network again, or try another {option('engine')}",
             where=self._bundle.model_path,
         ) from self._last_error
 

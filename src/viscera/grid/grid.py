@@ -3,25 +3,104 @@
 from __future__ import annotations
 
 import math
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.affine import Affine
-from viscera.bundle import Bundle, Input
-from viscera.grid.look import Box, Plane
-from viscera.grid.orientation import Orientation
+from viscera.bundle.spec import Bundle, NetworkInput
+from viscera.core.affine import Affine
+from viscera.core.boxes import Box
+from viscera.core.volume import Labels
+from viscera.grid.orientation import Orientation, ScanPlane
 from viscera.grid.resample import Taps, upsample_argmax
-from viscera.volume import Labels
 
-# A run of finished slices of the network's grid: the first one's number and (C, n, Y, X) scores.
-ScoreSlab = tuple[int, NDArray[Any]]
-Map = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
-_AT_ONCE = 8  # planes given to the workers together
+MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
+_PLANES_AT_ONCE = 8  # given to the workers together
+
+
+class ScoreSlab(NamedTuple):
+    """A run of finished slices of the network's grid.
+
+    Attributes:
+        start: number of the first slice along z.
+        scores: (C, n, Y, X).
+    """
+
+    start: int
+    scores: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
+class GridAxis:
+    """One axis of a scan beside the same axis of the network's grid.
+
+    Attributes:
+        source_length: voxels of the scan.
+        length: voxels of the network's grid that cover the scan.
+        spacing_mm: of the network's grid.
+        first: position of the network's first voxel, in voxels of the scan.
+        step: distance of the network's voxels, in voxels of the scan.
+        to_network: taps from the scan to the network's grid.
+        to_scan: linear taps from the network's grid to the scan.
+    """
+
+    source_length: int
+    length: int
+    spacing_mm: float
+    first: float
+    step: float
+    to_network: Taps
+    to_scan: Taps
+
+    @classmethod
+    def fit(
+        cls,
+        source_length: int,
+        source_spacing_mm: float,
+        *,
+        length: int,
+        step: float,
+        align: Literal["centre", "first"],
+        interpolation: Literal["linear", "area"],
+    ) -> GridAxis:
+        """The axis with this many network voxels at this distance.
+
+        Args:
+            source_length: voxels of the scan.
+            source_spacing_mm: of the scan.
+            length: voxels of the network's grid.
+            step: distance of the network's voxels, in voxels of the scan.
+            align: which points of both axes coincide, see `NetworkInput`.
+            interpolation: towards the network, see `NetworkInput`.
+        """
+        first = 0.0 if align == "first" else (source_length - 1 - (length - 1) * step) / 2
+        taps = Taps.area if interpolation == "area" else Taps.linear
+        return cls(
+            source_length=source_length,
+            length=length,
+            spacing_mm=source_spacing_mm * step,
+            first=first,
+            step=step,
+            to_network=taps(source_length, length, first, step),
+            to_scan=Taps.linear(length, source_length, -first / step, 1 / step),
+        )
+
+    def covering(self, part: slice) -> slice:
+        """The network voxels that cover some of the scan's, at least one."""
+        start = max(0, math.floor((part.start - self.first) / self.step))
+        stop = min(self.length, math.ceil((part.stop - 1 - self.first) / self.step) + 1)
+        start = min(start, self.length - 1)
+        return slice(start, max(stop, start + 1))
+
+    def nearest(self) -> NDArray[np.intp]:
+        """The scan's voxel nearest to each of the network's."""
+        positions = np.rint(self.first + np.arange(self.length) * self.step).astype(np.intp)
+        return np.asarray(np.clip(positions, 0, self.source_length - 1))
 
 
 @dataclass(frozen=True, eq=False)
@@ -32,29 +111,23 @@ class Grid:
 
     Attributes:
         orientation: from [i, j, k] to [z, y, x].
-        source_shape: z, y, x voxels of the scan.
-        shape: z, y, x voxels of the network's grid that cover the scan.
-        spacing_mm: z, y, x of the network's grid.
-        settings: window and normalisation.
-        first: z, y, x position of the network's first voxel, in voxels of the scan.
-        step: z, y, x distance of the network's voxels, in voxels of the scan.
-        into: taps of z, y, x from the scan to the network's grid.
-        back: linear taps of z, y, x from the network's grid to the scan.
+        axes: z, y and x.
+        settings: HU window and normalisation.
     """
 
     orientation: Orientation
-    source_shape: tuple[int, int, int]
-    shape: tuple[int, int, int]
-    spacing_mm: tuple[float, float, float]
-    settings: Input
-    first: tuple[float, float, float]
-    step: tuple[float, float, float]
-    into: tuple[Taps, Taps, Taps]
-    back: tuple[Taps, Taps, Taps]
+    axes: tuple[GridAxis, GridAxis, GridAxis]
+    settings: NetworkInput
 
     @classmethod
     def fit(cls, shape: tuple[int, int, int], affine: Affine, bundle: Bundle) -> Grid:
-        """The grid on which a bundle's network sees a scan of this shape [i, j, k] and affine."""
+        """The grid on which a bundle's network sees a scan.
+
+        Args:
+            shape: of the scan, [i, j, k].
+            affine: of the scan.
+            bundle: describes the network.
+        """
         settings = bundle.input
         orientation = Orientation.fit(affine, settings.orientation)
         source_shape = tuple(int(n) for n in orientation.reorder(shape))
@@ -62,134 +135,114 @@ class Grid:
         if settings.spacing_mm is None:
             assert bundle.slices is not None  # a bundle without spacing has slices
             x, y = bundle.slices.size
-            new = (source_shape[0], y, x)
-            steps = tuple(old / n for old, n in zip(source_shape, new, strict=True))
+            lengths = (source_shape[0], y, x)
+            steps = [old / new for old, new in zip(source_shape, lengths, strict=True)]
         else:
             # x, y or x, y, z in the bundle; a slice network keeps the scan's own slices.
             target_mm = (*settings.spacing_mm, source_mm[0])[2::-1]
-            steps = tuple(t / s for t, s in zip(target_mm, source_mm, strict=True))
-            new = tuple(  # type: ignore[assignment]
-                max(1, round(n / step)) for n, step in zip(source_shape, steps, strict=True)
+            steps = [t / s for t, s in zip(target_mm, source_mm, strict=True)]
+            z, y, x = (max(1, round(n / step)) for n, step in zip(source_shape, steps, strict=True))
+            lengths = (z, y, x)
+        z_axis, y_axis, x_axis = (
+            GridAxis.fit(
+                source_length,
+                spacing_mm,
+                length=length,
+                step=step,
+                align=settings.align,
+                interpolation=settings.interpolation,
             )
-        first = tuple(
-            0.0 if settings.align == "first" else (old - 1 - (n - 1) * step) / 2
-            for old, n, step in zip(source_shape, new, steps, strict=True)
+            for source_length, spacing_mm, length, step in zip(
+                source_shape, source_mm, lengths, steps, strict=True
+            )
         )
-        kind = Taps.area if settings.interpolation == "area" else Taps.linear
-        axes = list(zip(source_shape, new, first, steps, strict=True))
-        into = tuple(kind(old, n, at, step) for old, n, at, step in axes)
-        back = tuple(Taps.linear(n, old, -at / step, 1 / step) for old, n, at, step in axes)
-        spacing_mm = tuple(s * step for s, step in zip(source_mm, steps, strict=True))
-        triples: dict[str, Any] = {
-            "source_shape": source_shape,
-            "shape": new,
-            "spacing_mm": spacing_mm,
-            "first": first,
-            "step": steps,
-            "into": into,
-            "back": back,
-        }
-        return cls(orientation=orientation, settings=settings, **triples)
+        return cls(orientation, (z_axis, y_axis, x_axis), settings)
 
     @property
-    def lowest(self) -> float:
-        """The network's value of the window's lower end, which stands for air."""
+    def source_shape(self) -> tuple[int, int, int]:
+        """z, y, x voxels of the scan."""
+        z, y, x = (axis.source_length for axis in self.axes)
+        return z, y, x
+
+    @property
+    def shape(self) -> tuple[int, int, int]:
+        """z, y, x voxels of the network's grid that cover the scan."""
+        z, y, x = (axis.length for axis in self.axes)
+        return z, y, x
+
+    @property
+    def spacing_mm(self) -> tuple[float, float, float]:
+        """z, y, x of the network's grid."""
+        z, y, x = (axis.spacing_mm for axis in self.axes)
+        return z, y, x
+
+    @property
+    def air_value(self) -> float:
+        """The network's value of the lower end of the HU window, which stands for air."""
         offset, divisor = self.settings.scale
         return (self.settings.window_hu[0] - offset) / divisor
 
-    def forward(self, planes: Iterable[Plane], *, map_over: Map = map) -> NDArray[np.float32]:
+    def forward(
+        self, planes: Iterable[ScanPlane], *, map_over: MapFunction = map
+    ) -> NDArray[np.float32]:
         """All of the network's slices, windowed, resampled, normalised.
 
-        Each plane is resampled when it comes, and forgotten when the slices around it are made.
+        Each plane is resampled when it comes, and dropped when the slices around it are made.
 
         Args:
             planes: every plane of the scan in the frame of `orientation`, once, in any order;
-                those that follow each other along z need least memory.
+                planes in the order of z need least memory.
             map_over: how planes are worked on; a pool's map runs them side by side.
 
         Returns:
             (Z, Y, X) float32, ready for the network.
         """
-        z = self.into[0]
-        sources = [_taps(z, plane) for plane in range(len(z))]
-        users: dict[int, list[int]] = {}
-        for plane, made_of in enumerate(sources):
-            for source in made_of:
-                users.setdefault(source, []).append(plane)
-        missing = [len(made_of) for made_of in sources]
         result = np.empty(self.shape, dtype=np.float32)
-        held: dict[int, NDArray[np.float32]] = {}
-        for several in _batches((p for p in planes if p[0] in users), _AT_ONCE):
-            small = map_over(self._in_plane, [plane for _, plane in several])
-            for (source, _), image in zip(several, small, strict=True):
-                held[source] = image
-                for plane in users[source]:
-                    missing[plane] -= 1
-                    if not missing[plane]:
-                        self._mix(held, sources[plane], result[plane])
-                # What all its users have seen is of no more use.
-                for old in {s for plane in users[source] for s in sources[plane]} & held.keys():
-                    if not any(missing[plane] for plane in users[old]):
-                        del held[old]
+        mixer = _PlaneMixer(self.axes[0].to_network)
+        needed = (plane for plane in planes if mixer.needs(plane.number))
+        while batch := list(islice(needed, _PLANES_AT_ONCE)):
+            resampled = map_over(self._resample_in_plane, [plane.hu for plane in batch])
+            for plane, image in zip(batch, resampled, strict=True):
+                for number, parts in mixer.add(plane.number, image):
+                    self._mix(parts, result[number])
         return result
 
-    def _in_plane(self, plane: NDArray[Any]) -> NDArray[np.float32]:
-        """A plane of the scan, windowed and resampled along y and x."""
-        _, y, x = self.into
+    def _resample_in_plane(self, hu: NDArray[Any]) -> NDArray[np.float32]:
+        """A plane of the scan, clipped to the HU window and resampled along y and x."""
+        _, y, x = self.axes
         low, high = self.settings.window_hu
-        image = plane.astype(np.float32)
+        image = hu.astype(np.float32)
         np.clip(image, low, high, out=image)
-        return x.columns(y.rows(image))
+        return x.to_network.columns(y.to_network.rows(image))
 
-    def _mix(
-        self,
-        held: dict[int, NDArray[np.float32]],
-        made_of: dict[int, float],
-        target: NDArray[np.float32],
-    ) -> None:
-        """One slice of the network's grid from those of the scan that it is made of."""
+    def _mix(self, parts: list[_WeightedPlane], target: NDArray[np.float32]) -> None:
+        """One slice of the network's grid from the planes that it is made of, normalised."""
         target[...] = 0
-        for source, weight in made_of.items():
-            target += held[source] * np.float32(weight)
+        for image, weight in parts:
+            target += image * np.float32(weight)
         offset, divisor = self.settings.scale
         target -= np.float32(offset)
         target /= np.float32(divisor)
 
     def covering(self, box: Box) -> Box:
         """The part [z, y, x] of the network's grid that covers a box in voxels of the scan."""
-        parts = []
-        for part, first, step, n in zip(box, self.first, self.step, self.shape, strict=True):
-            start = max(0, math.floor((part.start - first) / step))
-            stop = min(n, math.ceil((part.stop - 1 - first) / step) + 1)
-            parts.append(slice(min(start, n - 1), max(stop, min(start, n - 1) + 1)))
-        return parts[0], parts[1], parts[2]
+        z, y, x = (axis.covering(part) for axis, part in zip(self.axes, box, strict=True))
+        return z, y, x
 
     def nearest(self, labels: NDArray[Any]) -> NDArray[Any]:
         """The scan's labels [i, j, k] at the network's voxels [z, y, x], each the nearest one's."""
-        at = (
-            np.clip(np.rint(first + np.arange(new) * step).astype(np.intp), 0, old - 1)
-            for old, new, first, step in zip(
-                self.source_shape, self.shape, self.first, self.step, strict=True
-            )
-        )
-        return self.orientation.view(labels)[np.ix_(*at)]
+        z, y, x = (axis.nearest() for axis in self.axes)
+        return self.orientation.view(labels)[np.ix_(z, y, x)]
 
     def affine(self, source: Affine) -> Affine:
-        """The affine of the network's voxels [x, y, z], from the scan's."""
+        """The affine of the network's voxels [x, y, z], from that of the scan."""
         matrix = np.zeros((4, 4))
         matrix[3, 3] = 1
-        # Of x, y, z: which of the scan's axes it runs along, from where, how fast, which way.
-        rows = zip(
-            self.orientation.axes,
-            self.orientation.flips,
-            self.source_shape[::-1],
-            self.first[::-1],
-            self.step[::-1],
-            strict=True,
-        )
-        for axis, (own, flip, length, first, step) in enumerate(rows):
-            matrix[own, axis] = -step if flip else step
-            matrix[own, 3] = length - 1 - first if flip else first
+        along_xyz = zip(self.orientation.axes, self.orientation.flips, self.axes[::-1], strict=True)
+        for column, (voxel_axis, flip, axis) in enumerate(along_xyz):
+            matrix[voxel_axis, column] = -axis.step if flip else axis.step
+            last = axis.source_length - 1
+            matrix[voxel_axis, 3] = last - axis.first if flip else axis.first
         return Affine(source.matrix @ matrix)
 
     def undo(
@@ -199,7 +252,7 @@ class Grid:
         out: Labels,
         *,
         box: Box | None = None,
-        map_over: Map = map,
+        map_over: MapFunction = map,
     ) -> None:
         """Interpolate scores to the scan's own voxels and keep the best class of each.
 
@@ -213,68 +266,110 @@ class Grid:
             box: the part [z, y, x] of the grid that the scores cover; all of it where not given.
             map_over: how slices are worked on; a pool's map runs them side by side.
         """
-        box = box or (slice(0, self.shape[0]), slice(0, self.shape[1]), slice(0, self.shape[2]))
-        (planes, z), (rows, y), (columns, x) = (
-            taps.within(part.start, part.stop) for taps, part in zip(self.back, box, strict=True)
-        )
+        z_part, y_part, x_part = box or tuple(slice(0, n) for n in self.shape)
+        z_axis, y_axis, x_axis = self.axes
+        planes, z = z_axis.to_scan.within(z_part.start, z_part.stop)
+        rows, y = y_axis.to_scan.within(y_part.start, y_part.stop)
+        columns, x = x_axis.to_scan.within(x_part.start, x_part.stop)
         target = self.orientation.view(out)[planes, rows, columns]
         table = np.asarray(label_ids, dtype=np.uint8)
-        done, before = 0, None
-        for start, scores in slabs:
-            ready = int(np.searchsorted(z.index[1], start + scores.shape[1]))
-            held = _Held(start, scores, before)
+        for window in slab_windows(slabs, z):
 
-            def finish(row: int, held: _Held = held) -> None:
-                found = upsample_argmax(held.mixed(z, row), y, x)
-                (filled,) = np.nonzero(found.any(axis=1))
-                if filled.size:
-                    some = slice(filled[0], filled[-1] + 1)
-                    target[row, some] = table[found[some]]
+            def write_plane(number: int, window: SlabWindow = window) -> None:
+                classes = upsample_argmax(window.scores_at(number), y, x)
+                (filled_rows,) = np.nonzero(classes.any(axis=1))
+                if filled_rows.size:
+                    filled = slice(filled_rows[0], filled_rows[-1] + 1)
+                    target[number, filled] = table[classes[filled]]
 
-            for _ in map_over(finish, range(done, ready)):
+            for _ in map_over(write_plane, window.planes):
                 pass
-            done, before = ready, scores[:, -1].copy()
 
 
-class _Held(NamedTuple):
-    """The scores at hand: a slab, and the last slice of the slab before it."""
+class _WeightedPlane(NamedTuple):
+    """A resampled plane [y, x], and how much it counts in a slice of the network's grid."""
 
-    start: int
-    scores: NDArray[Any]
-    before: NDArray[Any] | None
+    image: NDArray[np.float32]
+    weight: float
 
-    def at(self, plane: int) -> NDArray[Any]:
-        """Scores (C, Y, X) of one slice of the network's grid."""
-        if plane >= self.start:
-            return np.asarray(self.scores[:, plane - self.start])
-        assert self.before is not None
-        return self.before
 
-    def mixed(self, z: Taps, row: int) -> NDArray[np.float32]:
-        """Scores (C, Y, X) between two slices, as taps along z say for this row."""
-        low, high = z.index[:, row]
-        part = z.weight[1, row]
-        if part == 0 or low == high:
-            return np.ascontiguousarray(self.at(low), dtype=np.float32)
-        if part == 1:
-            return np.ascontiguousarray(self.at(high), dtype=np.float32)
-        mixed: NDArray[np.float32] = self.at(low) * (1 - part)
-        mixed += self.at(high) * part
+class _PlaneMixer:
+    """Keeps resampled planes of a scan until the last network slice made of them is complete."""
+
+    def __init__(self, taps: Taps) -> None:
+        self._weights = [taps.weights_of(number) for number in range(len(taps))]
+        self._users: dict[int, list[int]] = defaultdict(list)
+        for number, weights in enumerate(self._weights):
+            for source in weights:
+                self._users[source].append(number)
+        self._missing = [len(weights) for weights in self._weights]
+        self._images: dict[int, NDArray[np.float32]] = {}
+
+    def needs(self, source: int) -> bool:
+        """Whether some network slice is made of this plane of the scan."""
+        return source in self._users
+
+    def add(
+        self, source: int, image: NDArray[np.float32]
+    ) -> Iterator[tuple[int, list[_WeightedPlane]]]:
+        """Take a plane; yields the network slices it completes, and what they are made of."""
+        self._images[source] = image
+        for number in self._users[source]:
+            self._missing[number] -= 1
+            if not self._missing[number]:
+                weights = self._weights[number].items()
+                yield number, [_WeightedPlane(self._images[s], w) for s, w in weights]
+        neighbours = {s for number in self._users[source] for s in self._weights[number]}
+        for other in neighbours & self._images.keys():
+            if not any(self._missing[number] for number in self._users[other]):
+                del self._images[other]
+
+
+class SlabWindow(NamedTuple):
+    """The scores at hand: a slab, and the last slice of the slab before it.
+
+    Attributes:
+        slab: finished slices of the network's grid.
+        last_slice: (C, Y, X) scores of the slice before the slab; None of the first slab.
+        z: linear taps from the network's slices to the planes that are wanted.
+        planes: the wanted planes that lie within.
+    """
+
+    slab: ScoreSlab
+    last_slice: NDArray[Any] | None
+    z: Taps
+    planes: range
+
+    def scores_at(self, plane: int) -> NDArray[np.float32]:
+        """Scores (C, Y, X) at a wanted plane, between two slices of the network's grid."""
+        low, high = self.z.index[:, plane]
+        share = self.z.weight[1, plane]
+        if share == 0 or low == high:
+            return np.ascontiguousarray(self._slice_scores(low), dtype=np.float32)
+        if share == 1:
+            return np.ascontiguousarray(self._slice_scores(high), dtype=np.float32)
+        mixed: NDArray[np.float32] = self._slice_scores(low) * (1 - share)
+        mixed += self._slice_scores(high) * share
         return mixed
 
-
-def _taps(taps: Taps, new: int) -> dict[int, float]:
-    """The samples that make a new one, in order, with their weights, if they have any."""
-    made_of: dict[int, float] = {}
-    for index, weight in zip(
-        taps.index[:, new].tolist(), taps.weight[:, new].tolist(), strict=True
-    ):
-        if weight:
-            made_of[index] = made_of.get(index, 0.0) + weight
-    return made_of
+    def _slice_scores(self, number: int) -> NDArray[Any]:
+        if number >= self.slab.start:
+            return np.asarray(self.slab.scores[:, number - self.slab.start])
+        assert self.last_slice is not None
+        return self.last_slice
 
 
-def _batches(planes: Iterator[Plane], count: int) -> Iterator[list[Plane]]:
-    """Several at a time."""
-    while several := list(islice(planes, count)):
-        yield several
+def slab_windows(slabs: Iterable[ScoreSlab], z: Taps) -> Iterator[SlabWindow]:
+    """Every slab with what its planes need of the slab before it.
+
+    Args:
+        slabs: along z, in order and without gaps.
+        z: linear taps from the network's slices to the planes that are wanted.
+    """
+    finished = 0
+    last_slice: NDArray[Any] | None = None
+    for slab in slabs:
+        stop = slab.start + slab.scores.shape[1]
+        ready = int(np.searchsorted(z.index[1], stop))
+        yield SlabWindow(slab, last_slice, z, range(finished, ready))
+        finished, last_slice = ready, slab.scores[:, -1].copy()

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 # Weights below this are rounding, not information.
-_NOTHING = 1e-6
+_NEGLIGIBLE = 1e-6
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,26 +29,39 @@ class Taps:
         """Linear interpolation at `new` points, from `first` on and `step` old samples apart.
 
         Points outside take the border's value.
+
+        Args:
+            old: number of old samples.
+            new: number of new samples.
+            first: position of the first new sample, in old samples.
+            step: distance of new samples, in old samples.
         """
         at = np.clip(first + np.arange(new) * step, 0, old - 1)
         low = np.minimum(np.floor(at).astype(np.intp), max(old - 2, 0))
-        part = at - low
-        part[part < _NOTHING] = 0.0
-        part[part > 1 - _NOTHING] = 1.0
+        share = at - low
+        share[share < _NEGLIGIBLE] = 0.0
+        share[share > 1 - _NEGLIGIBLE] = 1.0
         return cls(
             np.stack([low, np.minimum(low + 1, old - 1)]),
-            np.stack([1 - part, part]).astype(np.float32),
+            np.stack([1 - share, share]).astype(np.float32),
         )
 
     @classmethod
     def area(cls, old: int, new: int, first: float, step: float) -> Taps:
-        """Mean over each new sample's extent; falls back to linear where new samples are finer."""
+        """Mean over each new sample's extent; falls back to linear where new samples are finer.
+
+        Args:
+            old: number of old samples.
+            new: number of new samples.
+            first: position of the first new sample's centre, in old samples.
+            step: distance and extent of new samples, in old samples.
+        """
         if step <= 1:
             return cls.linear(old, new, first, step)
         middle = first + np.arange(new) * step
         low, high = middle - step / 2, middle + step / 2
-        lowest = np.floor(low + 0.5).astype(np.intp)
-        samples = lowest + np.arange(int(np.ceil(step)) + 1)[:, None]
+        first_sample = np.floor(low + 0.5).astype(np.intp)
+        samples = first_sample + np.arange(int(np.ceil(step)) + 1)[:, None]
         covered = np.minimum(samples + 0.5, high) - np.maximum(samples - 0.5, low)
         weight = np.clip(covered, 0, None)
         index = np.clip(samples, 0, old - 1)
@@ -57,11 +70,25 @@ class Taps:
     def __len__(self) -> int:
         return int(self.index.shape[1])
 
+    def weights_of(self, number: int) -> dict[int, float]:
+        """The old samples that make one new sample, in order, with their weights."""
+        weights: dict[int, float] = {}
+        indices, shares = self.index[:, number].tolist(), self.weight[:, number].tolist()
+        for index, share in zip(indices, shares, strict=True):
+            if share:
+                weights[index] = weights.get(index, 0.0) + share
+        return weights
+
     def within(self, start: int, stop: int) -> tuple[slice, Taps]:
-        """The new samples made of old ones from start to stop alone, and taps from that part."""
+        """The new samples that old ones from start to stop suffice for, and taps from that range.
+
+        Args:
+            start: first old sample.
+            stop: one past the last old sample.
+        """
         inside = (self.index >= start).all(axis=0) & (self.index < stop).all(axis=0)
-        (kept,) = np.nonzero(inside)
-        new = slice(int(kept[0]), int(kept[-1]) + 1) if kept.size else slice(0, 0)
+        (columns,) = np.nonzero(inside)
+        new = slice(int(columns[0]), int(columns[-1]) + 1) if columns.size else slice(0, 0)
         return new, Taps(self.index[:, new] - start, self.weight[:, new])
 
     def rows(self, image: NDArray[Any]) -> NDArray[np.float32]:
@@ -112,27 +139,27 @@ def upsample_argmax(scores: NDArray[np.float32], y: Taps, x: Taps) -> NDArray[np
         wy, wx = y.weight[1][rows], x.weight[1][columns]
         width = scores.shape[2]
         flat = scores.reshape(len(scores), -1)
-        top = _between(flat, a * width + c, a * width + d, wx)
-        bottom = _between(flat, b * width + c, b * width + d, wx)
-        labels.reshape(-1)[at] = _argmax(_mixed(top, bottom, wy))
+        top = _interpolate(flat, a * width + c, a * width + d, wx)
+        bottom = _interpolate(flat, b * width + c, b * width + d, wx)
+        labels.reshape(-1)[at] = _argmax(_mix(top, bottom, wy))
     return labels
 
 
-def _between(
+def _interpolate(
     flat: NDArray[np.float32],
     first: NDArray[np.intp],
     second: NDArray[np.intp],
-    part: NDArray[np.float32],
+    share: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    return _mixed(flat.take(first, axis=1), flat.take(second, axis=1), part)
+    return _mix(flat.take(first, axis=1), flat.take(second, axis=1), share)
 
 
-def _mixed(
-    a: NDArray[np.float32], b: NDArray[np.float32], part: NDArray[np.float32]
+def _mix(
+    a: NDArray[np.float32], b: NDArray[np.float32], share: NDArray[np.float32]
 ) -> NDArray[np.float32]:
     """Between two arrays, in place of both."""
-    a *= 1 - part
-    b *= part
+    a *= 1 - share
+    b *= share
     a += b
     return a
 

@@ -1,4 +1,4 @@
-"""Sheared grids, as gantry tilt leaves them, set upright for the network and back again."""
+"""Sheared grids, as the tilt of a gantry leaves them, resampled upright and back again."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ from dataclasses import replace
 
 import numpy as np
 
-from viscera.affine import Affine
-from viscera.hu import AIR_HU
-from viscera.volume import Labels, Volume
+from viscera.core.affine import Affine
+from viscera.core.hu import AIR_HU
+from viscera.core.volume import Labels, Volume
 
 
 def straighten(volume: Volume) -> Volume:
@@ -19,34 +19,48 @@ def straighten(volume: Volume) -> Volume:
     """
     from scipy import ndimage  # slow to import, and few scans are sheared
 
-    source = volume.affine.matrix
-    spacing = np.asarray(volume.affine.spacing_mm)
-    u, _, vt = np.linalg.svd(source[:3, :3] / spacing)
-    axes = (u @ vt) * spacing
+    volume = volume.read()
+    sheared = volume.affine.matrix
+    spacing_mm = np.asarray(volume.affine.spacing_mm)
+    u, _, vt = np.linalg.svd(sheared[:3, :3] / spacing_mm)
+    axes = (u @ vt) * spacing_mm
     corners = np.array(np.meshgrid(*[(0, n - 1) for n in volume.shape])).reshape(3, -1)
-    world = source[:3, :3] @ corners + source[:3, 3:]
-    index = np.linalg.solve(axes, world)
+    corners_mm = sheared[:3, :3] @ corners + sheared[:3, 3:]
+    index = np.linalg.solve(axes, corners_mm)
     low = np.floor(index.min(axis=1))
     shape = (np.ceil(index.max(axis=1)) - low + 1).astype(int)
     matrix = np.eye(4)
     matrix[:3, :3] = axes
     matrix[:3, 3] = axes @ low
-    into = np.linalg.inv(source) @ matrix
+    upright_to_sheared = np.linalg.inv(sheared) @ matrix
     data = ndimage.affine_transform(
-        volume.data, into, output_shape=tuple(shape), order=1, mode="constant", cval=AIR_HU
+        volume.data,
+        upright_to_sheared,
+        output_shape=tuple(shape),
+        order=1,
+        mode="constant",
+        cval=AIR_HU,
     )
     return replace(volume, voxels=np.asfortranarray(data), affine=Affine(matrix))
 
 
-def labels_on(target: Volume, straight: Labels, affine: Affine) -> Labels:
+def labels_to_sheared(labels: Labels, affine: Affine, target: Volume) -> Labels:
     """Labels of a straightened volume on the sheared grid it came from, by nearest voxel.
 
     Both grids have the same spacing, so a border moves by half a voxel at most.
+
+    Args:
+        labels: [i, j, k] on the upright grid.
+        affine: of the upright grid.
+        target: the sheared volume.
+
+    Returns:
+        [i, j, k] uint8, Fortran order.
     """
     from scipy import ndimage  # as above
 
-    into = np.linalg.inv(affine.matrix) @ target.affine.matrix
-    labels = ndimage.affine_transform(
-        straight, into, output_shape=target.shape, order=0, mode="constant", cval=0
+    sheared_to_upright = np.linalg.inv(affine.matrix) @ target.affine.matrix
+    on_target = ndimage.affine_transform(
+        labels, sheared_to_upright, output_shape=target.shape, order=0, mode="constant", cval=0
     )
-    return np.asfortranarray(labels, dtype=np.uint8)
+    return np.asfortranarray(on_target, dtype=np.uint8)

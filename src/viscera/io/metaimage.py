@@ -6,12 +6,13 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.affine import Affine
+from viscera.core.affine import Affine
 from viscera.errors import InputError
-from viscera.io.gz import ByteReader
-from viscera.io.stored import Stored
-from viscera.io.voxels import Room, read_voxels
+from viscera.io.byte_reader import ByteReader
+from viscera.io.raw_volume import RawVolume
+from viscera.io.raw_voxels import ReadLimits, read_voxels
 
+_REMEDY = "save it as one .mha file, or as NIfTI"
 _MOST_LINES, _MOST_LINE_BYTES = 200, 4096
 _TYPES = {
     "MET_CHAR": "i1", "MET_UCHAR": "u1", "MET_SHORT": "i2", "MET_USHORT": "u2",
@@ -24,10 +25,14 @@ _MATRICES = ("TransformMatrix", "Rotation", "Orientation")
 _ORIGINS = ("Offset", "Position", "Origin")
 
 
-def read_metaimage(path: Path, *, room: Room) -> Stored:
+def read_metaimage(path: Path, *, limits: ReadLimits) -> RawVolume:
     """Read a 3-D .mha whose voxels follow the header, plain or compressed.
 
     World coordinates of MetaImage are LPS; the volume's are RAS.
+
+    Args:
+        path: the file.
+        limits: of memory and inflation.
 
     Raises:
         InputError: unreadable, detached, or not a single 3-D volume of numbers.
@@ -49,20 +54,37 @@ def read_metaimage(path: Path, *, room: Room) -> Stored:
             matrix[:3, :3] = directions * spacing
             matrix[:3, 3] = origin
         except (KeyError, ValueError, OverflowError) as error:
-            raise _refuse("DimSize, ElementType, ElementSpacing of a 3-D volume", path) from error
+            raise InputError(
+                "DimSize, ElementType, ElementSpacing of a 3-D volume",
+                found="a header that says otherwise",
+                remedy=_REMEDY,
+                where=path,
+            ) from error
         if fields.get("BinaryData", "True").lower() != "true":
-            raise _refuse("binary voxels", path)
+            raise InputError(
+                "binary voxels", found="a header that says otherwise", remedy=_REMEDY, where=path
+            )
         channels = fields.get("ElementNumberOfChannels", "1")
         if len(shape) != 3 or min(shape) < 1 or channels != "1":
-            raise _refuse("a 3-D volume of one channel", path)
+            raise InputError(
+                "a 3-D volume of one channel",
+                found="a header that says otherwise",
+                remedy=_REMEDY,
+                where=path,
+            )
         if fields["ElementDataFile"].upper() != "LOCAL":
-            raise _refuse("voxels in the same file (ElementDataFile = LOCAL)", path)
-        room.check(reader, shape, dtype)
+            raise InputError(
+                "voxels in the same file (ElementDataFile = LOCAL)",
+                found="a header that says otherwise",
+                remedy=_REMEDY,
+                where=path,
+            )
+        limits.check(reader, shape, dtype)
         if fields.get("CompressedData", "False").lower() == "true":
             reader.inflate_from_here()
         values, findings = read_voxels(reader, shape, dtype)
     affine = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]) @ matrix, where=path)
-    return Stored(values, affine, findings=tuple(findings))
+    return RawVolume(values, affine, findings=findings)
 
 
 def _first(fields: dict[str, str], names: tuple[str, ...], default: str) -> str:
@@ -78,13 +100,9 @@ def _fields(reader: ByteReader) -> dict[str, str]:
         fields[key.strip()] = value.strip()
         if key.strip() == "ElementDataFile":
             return fields
-    raise _refuse("a MetaImage header that ends in ElementDataFile", reader.path)
-
-
-def _refuse(expected: str, where: Path) -> InputError:
-    return InputError(
-        expected,
+    raise InputError(
+        "a MetaImage header that ends in ElementDataFile",
         found="a header that says otherwise",
-        remedy="save it as one .mha file, or as NIfTI",
-        where=where,
+        remedy=_REMEDY,
+        where=reader.path,
     )

@@ -9,12 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.affine import Affine
+from viscera.core.affine import Affine
 from viscera.errors import InputError
-from viscera.io.gz import ByteReader
-from viscera.io.stored import Stored
-from viscera.io.voxels import Room, read_voxels
+from viscera.io.byte_reader import ByteReader
+from viscera.io.raw_volume import RawVolume
+from viscera.io.raw_voxels import ReadLimits, read_voxels
 
+_REMEDY = "save it as one .nrrd file with its geometry, or as NIfTI"
 _MOST_HEADER_BYTES = 1 << 20
 # Names of types, less their optional "_t" (teem.sourceforge.net/nrrd/format.html, "type").
 _TYPES = {
@@ -37,8 +38,12 @@ _SPACES = {
 }  # fmt: skip
 
 
-def read_nrrd(path: Path, *, room: Room) -> Stored:
+def read_nrrd(path: Path, *, limits: ReadLimits) -> RawVolume:
     """Read a 3-D NRRD with attached voxels, raw or gzip.
+
+    Args:
+        path: the file.
+        limits: of memory and inflation.
 
     Raises:
         InputError: unreadable, detached, not three-dimensional, or without a known space.
@@ -49,23 +54,30 @@ def read_nrrd(path: Path, *, room: Room) -> Stored:
         try:
             shape = tuple(int(n) for n in header["sizes"])
             if len(shape) != 3 or min(shape) < 1:
-                raise _refuse("a 3-D volume", f"sizes {shape}", path)
+                raise InputError("a 3-D volume", found=f"sizes {shape}", remedy=_REMEDY, where=path)
             dtype = _dtype(header)
             matrix = _matrix(header)
         except (KeyError, ValueError, TypeError, OverflowError) as error:
-            what = "sizes, a number type, an LPS, RAS or LAS space and its directions"
-            raise _refuse(what, f"a header without ({error})", path) from error
+            expected = "sizes, a number type, an LPS, RAS or LAS space and its directions"
+            raise InputError(
+                expected, found=f"a header without ({error})", remedy=_REMEDY, where=path
+            ) from error
         encoding = str(header.get("encoding", "")).lower()
         skips = [header.get(key, 0) for key in ("byte skip", "line skip", "byteskip", "lineskip")]
         detached = "data file" in header or "datafile" in header
         if detached or encoding not in ("raw", "gzip", "gz") or any(skips):
-            found = f"encoding {encoding!r}, a detached data file, or bytes to skip"
-            raise _refuse("voxels right behind the header, raw or gzip", found, path)
-        room.check(reader, shape, dtype)
+            problem = f"encoding {encoding!r}, a detached data file, or bytes to skip"
+            raise InputError(
+                "voxels right behind the header, raw or gzip",
+                found=problem,
+                remedy=_REMEDY,
+                where=path,
+            )
+        limits.check(reader, shape, dtype)
         if encoding != "raw":
             reader.inflate_from_here()
         values, findings = read_voxels(reader, shape, dtype)
-    return Stored(values, Affine(matrix, where=path), findings=tuple(findings))
+    return RawVolume(values, Affine(matrix, where=path), findings=findings)
 
 
 def _header(reader: ByteReader) -> dict[str, Any]:
@@ -80,11 +92,13 @@ def _header(reader: ByteReader) -> dict[str, Any]:
     try:
         return dict(nrrd.read_header(io.BytesIO(b"".join(lines))))
     except Exception as error:  # pynrrd lets several kinds through
-        raise _refuse("an NRRD header", str(error), reader.path) from error
+        raise InputError(
+            "an NRRD header", found=str(error), remedy=_REMEDY, where=reader.path
+        ) from error
 
 
 def _dtype(header: dict[str, Any]) -> np.dtype[Any]:
-    """The stored type; KeyError for what is no number."""
+    """The stored type; KeyError for anything but numbers."""
     order = ">" if str(header.get("endian", "")).lower() == "big" else "<"
     return np.dtype(order + _TYPES[str(header["type"]).replace("_t", "")])
 
@@ -100,8 +114,3 @@ def _matrix(header: dict[str, Any]) -> NDArray[np.float64]:
     matrix[:3, :3] = directions.T * signs[:, None]
     matrix[:3, 3] = origin * signs
     return matrix
-
-
-def _refuse(expected: str, found: str, where: Path) -> InputError:
-    remedy = "save it as one .nrrd file with its geometry, or as NIfTI"
-    return InputError(expected, found=found, remedy=remedy, where=where)

@@ -10,14 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.affine import Affine
-from viscera.dicom import looks_like_dicom, open_series
-from viscera.dicom.files import items_of
-from viscera.errors import InputError
-from viscera.hu import to_hu
-from viscera.io.gz import ByteReader
+from viscera.core.affine import Affine
+from viscera.core.hu import to_hu
+from viscera.core.label_map import LabelMap
+from viscera.core.volume import Volume
+from viscera.dicom.read.files import list_files, looks_like_dicom
+from viscera.dicom.read.open_series import open_series
+from viscera.errors import InputError, option
+from viscera.io.byte_reader import ByteReader
 from viscera.io.metaimage import read_metaimage
-from viscera.io.nifti import (
+from viscera.io.nifti.header import NiftiHeader, header_bytes, load_header
+from viscera.io.nifti.read import (
     PAIR_HEADERS,
     nifti_header_path,
     nifti_image_path,
@@ -25,29 +28,26 @@ from viscera.io.nifti import (
     read_nifti,
     read_nifti_header,
 )
-from viscera.io.nifti_header import NiftiHeader, header_bytes, load_header
 from viscera.io.nrrd import read_nrrd
-from viscera.io.stored import Stored
-from viscera.io.voxels import Room
-from viscera.labelmap import LabelMap
-from viscera.resources import available_mb
-from viscera.volume import Volume
+from viscera.io.raw_volume import RawVolume
+from viscera.io.raw_voxels import ReadLimits
+from viscera.runtime.resources import available_mb
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".mha")
-_OF_DICOM = (".dcm", ".zip")
+_DICOM_SUFFIXES = (".dcm", ".zip")
 
 
 def case_name(path: Path) -> str:
     """The case a file belongs to: its name without suffixes and nnU-Net's channel number."""
     name = path.name
-    for suffix in (".seg.nrrd", *SUFFIXES, *_OF_DICOM):
+    for suffix in (".seg.nrrd", *SUFFIXES, *_DICOM_SUFFIXES):
         if name.lower().endswith(suffix):
             name = name[: -len(suffix)]
             break
     return name.removesuffix("_0000") or path.name or path.resolve().name
 
 
-def stands(path: Path) -> bool:
+def path_exists(path: Path) -> bool:
     """Whether there is something of this name; not where no file system holds such a name."""
     try:
         return path.exists()
@@ -55,7 +55,7 @@ def stands(path: Path) -> bool:
         return False
 
 
-def fingerprint(path: Path) -> str:
+def file_digest(path: Path) -> str:
     """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable.
 
     A folder's files count by their names, sizes and times.
@@ -63,7 +63,7 @@ def fingerprint(path: Path) -> str:
     digest = hashlib.sha256()
     try:
         if path.is_dir():
-            for item in items_of(path):
+            for item in list_files(path):
                 digest.update(repr((str(item.path.relative_to(path)), item.stamp)).encode())
             return digest.hexdigest()
         header = nifti_header_path(path)
@@ -86,13 +86,13 @@ def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:
         InputError: not a readable CT volume.
     """
     if looks_like_dicom(path):
-        described: NiftiHeader | Volume = open_volume(path)
+        grid: NiftiHeader | Volume = open_volume(path)
     else:
-        described = read_nifti_header(path) if _is_nifti(path) else read_volume(path)
-    return described.shape, described.affine
+        grid = read_nifti_header(path) if _is_nifti(path) else read_volume(path)
+    return grid.shape, grid.affine
 
 
-def stored_size(path: Path) -> tuple[int, int]:
+def label_map_size(path: Path) -> tuple[int, int]:
     """Voxels of a label map, and bytes that `read_labels` takes for each, from its header.
 
     Other formats than NIfTI do not tell without being read: 0 voxels.
@@ -115,16 +115,16 @@ def _is_nifti(path: Path) -> bool:
 def read_volume(
     path: str | Path,
     *,
-    index: int | None = None,
-    limit_mb: float | None = None,
+    volume_index: int | None = None,
+    memory_limit_mb: float | None = None,
     strict: bool = False,
 ) -> Volume:
     """Read one CT: NIfTI-1 or -2 (.nii, .nii.gz, .hdr + .img), NRRD, MetaImage (.mha) or DICOM.
 
     Args:
-        path: the file.
-        index: which volume of a 4-D NIfTI, counted from 0.
-        limit_mb: most memory its voxels may take; what the machine has free where not given.
+        path: the file; or a folder or zip archive with DICOM.
+        volume_index: which volume of a 4-D NIfTI, counted from 0.
+        memory_limit_mb: most memory its voxels may take; what is free where not given.
         strict: refuse where the orientation would have to be assumed.
 
     Returns:
@@ -135,22 +135,23 @@ def read_volume(
         ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
-    room = Room(available_mb() if limit_mb is None else limit_mb)
+    limits = ReadLimits(_limit_mb(memory_limit_mb))
     if looks_like_dicom(path):
-        opened = open_volume(path, index=index, limit_mb=limit_mb, strict=strict)
-        room.check_held(opened.shape, opened.voxels.dtype, where=path)
-        return opened.read()
-    stored = _read(path, room, index=index, strict=strict)
-    data, more = to_hu(stored.values, slope=stored.slope, inter=stored.inter, where=path)
-    findings = (*stored.findings, *more)
-    return Volume(data, stored.affine, case_name(path), stored.nifti_header, findings)
+        volume = open_volume(
+            path, volume_index=volume_index, memory_limit_mb=memory_limit_mb, strict=strict
+        )
+        limits.check_resident(volume.shape, volume.voxels.dtype, where=path)
+        return volume.read()
+    raw = _read_raw(path, limits, volume_index=volume_index, strict=strict)
+    data, findings = to_hu(raw.values, slope=raw.slope, inter=raw.inter, where=path)
+    return Volume(data, raw.affine, case_name(path), raw.nifti_header, (*raw.findings, *findings))
 
 
 def open_volume(
     path: str | Path,
     *,
-    index: int | None = None,
-    limit_mb: float | None = None,
+    volume_index: int | None = None,
+    memory_limit_mb: float | None = None,
     strict: bool = False,
     series: str | None = None,
     allow_bad_slices: bool = False,
@@ -158,51 +159,58 @@ def open_volume(
 ) -> Volume:
     """As `read_volume`, but voxels of DICOM, and whole numbers in a NIfTI, stay in their files.
 
-    Damaged voxels are then found by whoever walks over them.
+    Damaged voxels are then noticed when they are read.
 
     Args:
         path: a file; or a folder or zip archive with DICOM.
-        index: see `read_volume`.
-        limit_mb: see `read_volume`.
+        volume_index: see `read_volume`.
+        memory_limit_mb: see `read_volume`.
         strict: see `read_volume`.
         series: DICOM only: Series Instance UID of the one to take; the likeliest if not given.
         allow_bad_slices: DICOM only: slices that cannot be read are filled from their neighbours.
         threads: DICOM only: most that may decode at a time; all there are where not given.
+
+    Raises:
+        InputError: not a readable CT volume.
+        MissingExtraError: DICOM, and pydicom is not installed.
+        NothingToSegmentError: DICOM without a CT series.
+        ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
     if looks_like_dicom(path):
-        if index is not None:
+        if volume_index is not None:
             raise _no_volumes("DICOM", path)
         return open_series(
             path,
             series=series,
             strict=strict,
-            allow_bad=allow_bad_slices,
+            allow_bad_slices=allow_bad_slices,
             name=case_name(path),
             threads=threads,
         )
     if series is not None or allow_bad_slices:
         raise InputError(
-            "DICOM for --series and --allow-bad-slices",
+            f"DICOM for {option('series')} and {option('allow_bad_slices')}",
             found="another kind of file",
             remedy="leave them out",
             where=path,
         )
-    with ByteReader(path) as reader:
-        head = reader.read(256)
-    if not _reader_of_other(head):
-        room = Room(available_mb() if limit_mb is None else limit_mb, held=False)
-        if volume := open_nifti(path, room=room, index=index, strict=strict):
+    if _format_reader(path) is None:
+        limits = ReadLimits(_limit_mb(memory_limit_mb), resident=False)
+        volume = open_nifti(path, limits=limits, volume_index=volume_index, strict=strict)
+        if volume is not None:
             return replace(volume, name=case_name(path))
-    return read_volume(path, index=index, limit_mb=limit_mb, strict=strict)
+    return read_volume(
+        path, volume_index=volume_index, memory_limit_mb=memory_limit_mb, strict=strict
+    )
 
 
-def read_labels(path: str | Path, *, limit_mb: float | None = None) -> LabelMap:
-    """Read a label map of any convention, from any file that `read_volume` reads.
+def read_labels(path: str | Path, *, memory_limit_mb: float | None = None) -> LabelMap:
+    """Read a label map of any label scheme, from any file that `read_volume` reads.
 
     Args:
         path: the file.
-        limit_mb: most memory its voxels may take; what the machine has free where not given.
+        memory_limit_mb: most memory its voxels may take; what is free where not given.
 
     Returns:
         The values as they are stored, scaled where the header says so, on their grid.
@@ -212,36 +220,44 @@ def read_labels(path: str | Path, *, limit_mb: float | None = None) -> LabelMap:
         ResourceError: the declared size exceeds the limit.
     """
     path = Path(path)
-    stored = _read(path, Room(available_mb() if limit_mb is None else limit_mb, labels=True))
-    values = stored.values
-    if (stored.slope, stored.inter) != (1.0, 0.0):
-        values = values.astype(np.float64) * stored.slope + stored.inter
-    zooms = stored.affine.spacing_mm
-    if stored.nifti_header is not None:
-        x, y, z = load_header(stored.nifti_header)["pixdim"][1:4].astype(np.float64).tolist()
-        zooms = x, y, z
-    return LabelMap(values, stored.affine, case_name(path), zooms, stored.findings)
+    raw = _read_raw(path, ReadLimits(_limit_mb(memory_limit_mb), labels=True))
+    values = raw.values
+    if (raw.slope, raw.inter) != (1.0, 0.0):
+        values = values.astype(np.float64) * raw.slope + raw.inter
+    header_spacing_mm = raw.affine.spacing_mm
+    if raw.nifti_header is not None:
+        pixdim = load_header(raw.nifti_header)["pixdim"]
+        x, y, z = pixdim[1:4].astype(np.float64).tolist()
+        header_spacing_mm = x, y, z
+    return LabelMap(values, raw.affine, case_name(path), header_spacing_mm, raw.findings)
 
 
-def _read(path: Path, room: Room, *, index: int | None = None, strict: bool = False) -> Stored:
-    with ByteReader(path) as reader:
-        head = reader.read(256)
-    reading = _reader_of_other(head)
-    if reading is None:
-        return read_nifti(path, room=room, index=index, strict=strict)
-    if index is not None:
+def _limit_mb(memory_limit_mb: float | None) -> float:
+    return available_mb() if memory_limit_mb is None else memory_limit_mb
+
+
+def _read_raw(
+    path: Path, limits: ReadLimits, *, volume_index: int | None = None, strict: bool = False
+) -> RawVolume:
+    read = _format_reader(path)
+    if read is None:
+        return read_nifti(path, limits=limits, volume_index=volume_index, strict=strict)
+    if volume_index is not None:
         raise _no_volumes("a 3-D file", path)
-    return reading(path, room=room)
+    return read(path, limits=limits)
 
 
-def _no_volumes(found: str, path: Path) -> InputError:
+def _no_volumes(kind: str, path: Path) -> InputError:
+    volume = option("volume_index")
     return InputError(
-        "a 4-D NIfTI for --volume", found=found, remedy="leave --volume out", where=path
+        f"a 4-D NIfTI for {volume}", found=kind, remedy=f"leave {volume} out", where=path
     )
 
 
-def _reader_of_other(head: bytes) -> Callable[..., Stored] | None:
-    """The reader of a file that begins so, None for NIfTI."""
+def _format_reader(path: Path) -> Callable[..., RawVolume] | None:
+    """The reader for a file by its first bytes; None for NIfTI, and for what is none of these."""
+    with ByteReader(path) as reader:
+        head = reader.read(256)
     if head.startswith(b"NRRD"):
         return read_nrrd
     if b"=" in head and (b"ObjectType" in head or b"NDims" in head):

@@ -2,27 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from viscera.io.atomic import atomic_write
-from viscera.organs import CATEGORY, SIDES, Organ
-from viscera.segmentation import Segmentation
+from viscera.core.organs import LATERALITY_CODES, SNOMED_CATEGORY, Organ
+from viscera.core.volume import Labels, Volume
+from viscera.runtime.atomic_files import atomic_write
 
 
-def write_seg_nrrd(path: Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:
+def write_seg_nrrd(
+    path: Path,
+    labels: Labels,
+    source: Volume,
+    organs: Sequence[Organ],
+    *,
+    overwrite: bool = False,
+) -> None:
     """Write one layer of labels in DICOM's LPS, gzip, names, colours and codes in the header.
 
     Organs that were not found are left out: Slicer has no empty segments in a shared layer.
+
+    Args:
+        path: the file.
+        labels: [i, j, k] uint8.
+        source: the scan, for its grid.
+        organs: those that the network can find; absent ones stay empty.
+        overwrite: replace an existing file.
 
     Raises:
         OutputError: not writable, or the file exists.
     """
     import nrrd
 
-    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ segmentation.affine.matrix
+    matrix = np.diag([-1.0, -1.0, 1.0, 1.0]) @ source.affine.matrix
     header: dict[str, Any] = {
         "space": "left-posterior-superior",
         "space directions": matrix[:3, :3].T,
@@ -33,22 +48,26 @@ def write_seg_nrrd(path: Path, segmentation: Segmentation, *, overwrite: bool = 
         "Segmentation_ContainedRepresentationNames": "Binary labelmap|",
         "Segmentation_ReferenceImageExtentOffset": "0 0 0",
     }
-    found = segmentation.volumes_ml()
-    extent = " ".join(f"0 {n - 1}" for n in segmentation.labels.shape)
-    for number, organ in enumerate(o for o in segmentation.organs if found[o.name]):
+    present = set(np.unique(labels).tolist())
+    extent = " ".join(f"0 {n - 1}" for n in labels.shape)
+    for number, organ in enumerate(organ for organ in organs if organ.id in present):
         for key, value in _segment(organ, extent).items():
             header[f"Segment{number}_{key}"] = value
     with atomic_write(path, overwrite=overwrite) as file:
-        nrrd.write(file, segmentation.labels, header, compression_level=1, index_order="F")
+        nrrd.write(file, labels, header, compression_level=1, index_order="F")
 
 
 def _segment(organ: Organ, extent: str) -> dict[str, str]:
     """What Slicer keeps of one segment."""
     kind = f"SCT^{organ.snomed}^{organ.structure}"
-    side = "^^" if organ.side is None else "SCT^{}^{}".format(*SIDES[organ.side])
+    laterality = (
+        "^^"
+        if organ.laterality is None
+        else "SCT^{}^{}".format(*LATERALITY_CODES[organ.laterality])
+    )
     terms = (
         "Segmentation category and type - 3D Slicer General Anatomy list"
-        f"~SCT^{'^'.join(CATEGORY)}~{kind}~{side}"
+        f"~SCT^{'^'.join(SNOMED_CATEGORY)}~{kind}~{laterality}"
         "~Anatomic codes - DICOM master list~^^~^^"
     )
     return {

@@ -1,4 +1,4 @@
-"""A Segmentation to files: one label map, a mask per organ, and tables for viewers."""
+"""Labels and volumes to NIfTI: one label map, a mask per organ, a CT; and tables for viewers."""
 
 from __future__ import annotations
 
@@ -9,36 +9,81 @@ from pathlib import Path
 
 import numpy as np
 
-from viscera.io.atomic import write_text
-from viscera.io.nifti_write import write_nifti
-from viscera.organs import Organ
-from viscera.segmentation import Segmentation
-from viscera.volume import Labels, Volume
+from viscera.core.organs import Organ
+from viscera.core.volume import Labels, Volume
+from viscera.io.nifti.write import write_nifti
+from viscera.runtime.atomic_files import write_text
 
 
-def write_labels(path: str | Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:
-    """Write the label map as NIfTI (.nii or .nii.gz) on the source's own grid.
+def write_labels(
+    path: Path,
+    labels: Labels,
+    source: Volume,
+    organs: Sequence[Organ],
+    *,
+    signature: str = "viscera",
+    overwrite: bool = False,
+) -> None:
+    """Write a label map as NIfTI on the very grid of its scan.
+
+    Args:
+        path: .nii or .nii.gz.
+        labels: [i, j, k] uint8.
+        source: the scan, for its grid and header.
+        organs: whose names and colours the file carries.
+        signature: what made it, kept in the header, at most 79 bytes.
+        overwrite: replace an existing file.
 
     Raises:
         OutputError: another suffix, not writable, or the file exists.
     """
-    _write(Path(path), segmentation, segmentation.labels, segmentation.organs, overwrite=overwrite)
+    write_nifti(
+        path,
+        labels,
+        source.affine,
+        source_header=source.nifti_header,
+        label_table=caret_label_table(organs),
+        description=signature,
+        overwrite=overwrite,
+    )
 
 
-def write_masks(folder: str | Path, segmentation: Segmentation, *, overwrite: bool = False) -> None:
+def write_masks(
+    folder: Path,
+    labels: Labels,
+    source: Volume,
+    organs: Sequence[Organ],
+    *,
+    signature: str = "viscera",
+    overwrite: bool = False,
+) -> None:
     """Write one binary NIfTI an organ, ``liver.nii.gz`` and so on; organs not found are empty.
+
+    Args:
+        folder: made where it is missing.
+        labels: [i, j, k] uint8.
+        source: the scan, for its grid and header.
+        organs: which to write.
+        signature: what made it, kept in the headers.
+        overwrite: replace existing files.
 
     Raises:
         OutputError: not writable, or a file exists.
     """
-    for organ in segmentation.organs:
-        mask = (segmentation.labels == organ.id).view(np.uint8)
-        target = Path(folder) / f"{organ.name}.nii.gz"
-        _write(target, segmentation, mask, (replace(organ, id=1),), overwrite=overwrite)
+    for organ in organs:
+        mask = (labels == organ.id).view(np.uint8)
+        path = folder / f"{organ.name}.nii.gz"
+        as_label_1 = (replace(organ, id=1),)
+        write_labels(path, mask, source, as_label_1, signature=signature, overwrite=overwrite)
 
 
 def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -> None:
-    """Write a CT as NIfTI (.nii or .nii.gz).
+    """Write a CT as NIfTI.
+
+    Args:
+        path: .nii or .nii.gz.
+        volume: the CT.
+        overwrite: replace an existing file.
 
     Raises:
         OutputError: another suffix, not writable, or the file exists.
@@ -52,26 +97,7 @@ def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -
     )
 
 
-def _write(
-    path: Path,
-    segmentation: Segmentation,
-    labels: Labels,
-    organs: Sequence[Organ],
-    *,
-    overwrite: bool,
-) -> None:
-    write_nifti(
-        path,
-        labels,
-        segmentation.affine,
-        source_header=segmentation.volume.nifti_header,
-        label_table=caret_xml(organs),
-        description=str(segmentation.provenance.get("made_by", "viscera")),
-        overwrite=overwrite,
-    )
-
-
-def caret_xml(organs: Sequence[Organ]) -> str:
+def caret_label_table(organs: Sequence[Organ]) -> str:
     """Label names and colours as Caret's XML, the NIfTI extension that viewers read names from."""
     rows = ['<Label Key="0" Red="0" Green="0" Blue="0" Alpha="0">background</Label>']
     for organ in organs:
@@ -89,7 +115,13 @@ def caret_xml(organs: Sequence[Organ]) -> str:
 
 
 def write_itksnap_labels(path: Path, organs: Sequence[Organ], *, overwrite: bool = False) -> None:
-    """Write ITK-SNAP's label description file: ``IDX R G B A VIS MSH "LABEL"``."""
+    """Write ITK-SNAP's label description file: ``IDX R G B A VIS MSH "LABEL"``.
+
+    Args:
+        path: the file.
+        organs: one line each.
+        overwrite: replace an existing file.
+    """
     rows = ['    0     0    0    0        0  0  0    "Clear Label"']
     for organ in organs:
         red, green, blue = organ.colour
@@ -101,7 +133,13 @@ def write_itksnap_labels(path: Path, organs: Sequence[Organ], *, overwrite: bool
 
 
 def write_slicer_colours(path: Path, organs: Sequence[Organ], *, overwrite: bool = False) -> None:
-    """Write 3D Slicer's colour table: ``id name R G B A``."""
+    """Write 3D Slicer's colour table: ``id name R G B A``.
+
+    Args:
+        path: the file.
+        organs: one line each.
+        overwrite: replace an existing file.
+    """
     rows = ["0 background 0 0 0 0"]
     rows += [f"{o.id} {o.name} {o.colour[0]} {o.colour[1]} {o.colour[2]} 255" for o in organs]
     text = "# Color table file, viscera organs\n" + "\n".join(rows) + "\n"

@@ -44,14 +44,14 @@ def _elements_of_codes() -> NDArray[np.float64]:
         inside = {corner for n, corner in enumerate(CORNERS) if code >> n & 1}
         fewer = inside if len(inside) <= 4 else set(CORNERS) - inside
         while fewer:
-            group = _group(fewer)
+            group = _connected_corners(fewer)
             fewer -= group
             for element, number in _elements(group):
                 table[code, element] += number
     return table
 
 
-def _group(corners: set[_Corner]) -> set[_Corner]:
+def _connected_corners(corners: set[_Corner]) -> set[_Corner]:
     """One of the groups that edges join."""
     group = {min(corners)}
     while more := {c for c in corners - group if any(_axis(c, g) is not None for g in group)}:

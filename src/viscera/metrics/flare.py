@@ -1,4 +1,4 @@
-"""The quirks of FLARE's evaluation script of 2024, kept apart so that nothing else has them.
+"""The own rules of FLARE's evaluation script of 2024, kept apart so that nothing else has them.
 
 The aorta, the inferior vena cava and the esophagus are scored between the first and the last slice
 of the truth on the array's third axis, the last one excluded. NSD is 0 where DSC is below 0.2. Both
@@ -8,22 +8,21 @@ are rounded to four decimals.
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.organs import BY_NAME
-from viscera.volume import Labels
+from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.volume import Labels
+from viscera.metrics.organ_metrics import OrganMetrics
 
-if TYPE_CHECKING:
-    from viscera.metrics.scores import OrganScore
-
-_CUT = tuple(BY_NAME[name].id for name in ("aorta", "inferior_vena_cava", "esophagus"))
+_CUT = tuple(ORGANS_BY_NAME[name].id for name in ("aorta", "inferior_vena_cava", "esophagus"))
 _LEAST_DSC = 0.2
 
 
-def cut_to_truth(prediction: Labels, truth: Labels, present: set[int]) -> tuple[Labels, Labels]:
+def cut_to_truth_slices(
+    prediction: Labels, truth: Labels, present: set[int]
+) -> tuple[Labels, Labels]:
     """Both maps without the parts of the three long organs that the script does not look at.
 
     Args:
@@ -41,22 +40,23 @@ def cut_to_truth(prediction: Labels, truth: Labels, present: set[int]) -> tuple[
     return prediction, truth
 
 
-def as_flare(score: OrganScore, *, nothing_left: bool) -> OrganScore:
-    """A score as the script states it.
+def apply_flare_rules(metrics: OrganMetrics, *, is_cut_away: bool) -> OrganMetrics:
+    """The metrics of an organ as the script states them.
 
     Args:
-        score: of the cut label maps.
-        nothing_left: the cut left no slice of an organ that both maps have; the script divides
-            0 by 0 then.
+        metrics: of the cut label maps.
+        is_cut_away: the cut left no slice of an organ that both maps have; the script divides 0
+            by 0 then.
     """
-    if nothing_left:
+    if is_cut_away:
         nan = float("nan")
-        return replace(score, dsc=nan, nsd=nan, hd95_mm=nan, assd_mm=nan)
-    nsd = 0.0 if score.dsc < _LEAST_DSC else score.nsd
-    return replace(score, dsc=float(np.round(score.dsc, 4)), nsd=float(np.round(nsd, 4)))
+        return replace(metrics, dsc=nan, nsd=nan, hd95_mm=nan, assd_mm=nan)
+    nsd = 0.0 if metrics.dsc < _LEAST_DSC else metrics.nsd
+    dsc, nsd = float(np.round(metrics.dsc, 4)), float(np.round(nsd, 4))
+    return replace(metrics, dsc=dsc, nsd=nsd)
 
 
-def as_uint8(values: NDArray[np.generic]) -> Labels:
+def to_uint8(values: NDArray[np.generic]) -> Labels:
     """Stored values as the script reads them: cut to whole numbers and to their lowest eight bits.
 
     Args:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.volume import Labels
+from viscera.core.volume import Labels
 
 _LABELS = 16
 
@@ -28,6 +28,11 @@ def count_voxels(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
 
 
 def dice(counts: NDArray[np.int64], label: int) -> float:
-    """DSC = 2 |A and B| / (|A| + |B|) of one label; 1 where neither map has it."""
+    """DSC = 2 |A and B| / (|A| + |B|) of one label; 1 where neither map has it.
+
+    Args:
+        counts: (n, n) voxels by label of the prediction and label of the truth.
+        label: the organ.
+    """
     total = int(counts[label].sum() + counts[:, label].sum())
     return 2 * int(counts[label, label]) / total if total else 1.0

@@ -10,11 +10,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.metrics.statistic import bootstrap
+from viscera.metrics.cohort_statistics import bootstrap
 
 
 @dataclass(frozen=True)
-class Difference:
+class PairedDifference:
     """One metric of one organ, this run less the other.
 
     Attributes:
@@ -37,7 +37,7 @@ class Difference:
         return {k: v if v is None or math.isfinite(v) else None for k, v in asdict(self).items()}
 
 
-def compare(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[Difference]:
+def compare_runs(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[PairedDifference]:
     """Differences of each organ, and last of their average, the mean over organs of these.
 
     The average's test is on what each case differs by over its organs.
@@ -46,44 +46,48 @@ def compare(these: NDArray[np.float64], those: NDArray[np.float64]) -> list[Diff
         these: (cases, organs); what is not finite counts as absent.
         those: the other run, the same cases and organs in the same order.
     """
-    both = np.isfinite(these) & np.isfinite(those)
+    in_both = np.isfinite(these) & np.isfinite(those)
     difference = np.full(these.shape, np.nan)
-    np.subtract(these, those, out=difference, where=both)
-    there = both.sum(axis=1)
+    np.subtract(these, those, out=difference, where=in_both)
+    organs_in_both = in_both.sum(axis=1)
     average = np.full(len(these), np.nan)
-    np.divide(np.nansum(difference, axis=1), there, out=average, where=there > 0)
+    np.divide(np.nansum(difference, axis=1), organs_in_both, out=average, where=organs_in_both > 0)
     low, high = bootstrap(difference)
     columns = [*difference.T, average]
-    found = [
+    differences = [
         _difference(column[np.isfinite(column)], float(a), float(b))
         for column, a, b in zip(columns, low, high, strict=True)
     ]
-    organs, last = found[:-1], found[-1]
+    organs, last = differences[:-1], differences[-1]
     if means := [organ.mean for organ in organs if organ.mean is not None]:
         last = replace(last, mean=fmean(means))
     return [*_holm(organs), last]
 
 
-def _difference(known: NDArray[np.float64], low: float, high: float) -> Difference:
-    if not known.size:
-        return Difference(0)
+def _difference(differences: NDArray[np.float64], low: float, high: float) -> PairedDifference:
+    if not differences.size:
+        return PairedDifference(0)
     p = 1.0
-    if (known != 0).any():
+    if (differences != 0).any():
         from scipy.stats import wilcoxon
 
-        p = float(wilcoxon(known).pvalue)
-    if known.size == 1:
-        return Difference(1, float(known[0]), p=p)
-    return Difference(int(known.size), float(known.mean()), low, high, p)
+        p = float(wilcoxon(differences).pvalue)
+    if differences.size == 1:
+        return PairedDifference(1, float(differences[0]), p=p)
+    return PairedDifference(int(differences.size), float(differences.mean()), low, high, p)
 
 
-def _holm(found: list[Difference]) -> list[Difference]:
+def _holm(differences: list[PairedDifference]) -> list[PairedDifference]:
     """Holm's step-down correction: the smallest p times their number, the next times one less."""
     ranked = sorted(
-        ((one.p, place) for place, one in enumerate(found) if one.p is not None),
+        (
+            (difference.p, number)
+            for number, difference in enumerate(differences)
+            if difference.p is not None
+        ),
     )
-    corrected, highest = list(found), 0.0
-    for rank, (p, place) in enumerate(ranked):
+    corrected, highest = list(differences), 0.0
+    for rank, (p, number) in enumerate(ranked):
         highest = min(1.0, max(highest, p * (len(ranked) - rank)))
-        corrected[place] = replace(found[place], p_holm=highest)
+        corrected[number] = replace(differences[number], p_holm=highest)
     return corrected

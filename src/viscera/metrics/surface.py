@@ -15,7 +15,7 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.volume import Labels
+from viscera.core.volume import Labels
 
 # Empty cells behind each row and each slice, so that a step of up to so many cells along an axis
 # never meets the other side.
@@ -44,9 +44,9 @@ class Surface:
         ni, nj, _ = self.shape
         cells = self.cells[at]
         k = cells // (ni * nj)  # two divisions and no remainder: these are what costs
-        rest = cells - k * (ni * nj)
-        j = rest // ni
-        return np.stack([rest - j * ni, j, k], axis=1)
+        in_plane = cells - k * (ni * nj)
+        j = in_plane // ni
+        return np.stack([in_plane - j * ni, j, k], axis=1)
 
 
 def find_surfaces(labels: Labels) -> dict[int, Surface]:
@@ -58,14 +58,14 @@ def find_surfaces(labels: Labels) -> dict[int, Surface]:
     ni, nj, nk = labels.shape
     shape = ni + 1 + GAP, nj + 1 + GAP, nk + 1
     cells, labels_of, codes = [], [], []
-    below = _Plane(np.zeros((nj, ni), dtype=np.uint8))
+    below = _FramedSlice(np.zeros((nj, ni), dtype=np.uint8))
     for k in range(nk + 1):
-        above = _Plane(labels.T[k] if k < nk else np.zeros((nj, ni), dtype=np.uint8))
+        above = _FramedSlice(labels.T[k] if k < nk else np.zeros((nj, ni), dtype=np.uint8))
         differs = below.differs | above.differs
         differs |= below.corner(0) ^ above.corner(0)
         at = np.flatnonzero(differs != 0)
         corners = np.stack([p.corner(n)[at] for p in (below, above) for n in range(4)])
-        for chosen, label, code in _peel(corners):
+        for chosen, label, code in _peel_labels(corners):
             cells.append(at[chosen] + k * shape[0] * shape[1])
             labels_of.append(label)
             codes.append(code)
@@ -83,7 +83,7 @@ def find_surfaces(labels: Labels) -> dict[int, Surface]:
     }
 
 
-class _Plane:
+class _FramedSlice:
     """One slice within a frame of background, flat, so that a cell's corners lie at fixed steps.
 
     The column behind each row is at once the one before the next row.
@@ -105,7 +105,7 @@ class _Plane:
         return self._flat[step : len(self._flat) - self._width - 1 + step]
 
 
-def _peel(corners: Labels) -> Iterator[tuple[NDArray[np.intp], Labels, NDArray[np.uint8]]]:
+def _peel_labels(corners: Labels) -> Iterator[tuple[NDArray[np.intp], Labels, NDArray[np.uint8]]]:
     """Take the labels off cells with corners (8, N), the highest first, down to background.
 
     Yields:

@@ -21,7 +21,13 @@ _MOST_GROUPS = 8
 
 
 def normalisation(norm: Norm, channels: int, rank: int) -> nn.Module:
-    """BatchNorm, InstanceNorm, or GroupNorm with up to eight groups."""
+    """BatchNorm, InstanceNorm, or GroupNorm with up to eight groups.
+
+    Args:
+        norm: which of the three.
+        channels: of the tensor.
+        rank: 2 for (N, C, H, W), 3 for (N, C, D, H, W).
+    """
     if norm == "batch":
         return _BATCH[rank](channels)
     if norm == "instance":
@@ -32,7 +38,16 @@ def normalisation(norm: Norm, channels: int, rank: int) -> nn.Module:
 def conv(
     inside: int, out: int, norm: Norm, *, rank: int = 2, stride: int = 1, active: bool = True
 ) -> nn.Sequential:
-    """Standard 3x3(x3) convolution, normalisation and, if active, ReLU."""
+    """Standard 3x3(x3) convolution, normalisation and, if active, ReLU.
+
+    Args:
+        inside: channels in.
+        out: channels out.
+        norm: which normalisation.
+        rank: 2 or 3 spatial axes.
+        stride: along each spatial axis.
+        active: end in ReLU.
+    """
     layers = [
         _CONV[rank](inside, out, 3, stride=stride, padding=1, bias=False),
         normalisation(norm, out, rank),
@@ -41,7 +56,13 @@ def conv(
 
 
 def separable(inside: int, out: int, norm: Norm) -> nn.Sequential:
-    """Depthwise 3x3, then pointwise 1x1 convolution, normalisation, ReLU."""
+    """Depthwise 3x3, then pointwise 1x1 convolution, normalisation, ReLU.
+
+    Args:
+        inside: channels in.
+        out: channels out.
+        norm: which normalisation.
+    """
     return nn.Sequential(
         nn.Conv2d(inside, inside, 3, padding=1, groups=inside, bias=False),
         nn.Conv2d(inside, out, 1, bias=False),
@@ -53,7 +74,14 @@ def separable(inside: int, out: int, norm: Norm) -> nn.Sequential:
 def separable_3d(
     inside: int, out: int, norm: Norm, *, stride: tuple[int, int, int] = (1, 1, 1)
 ) -> nn.Sequential:
-    """Depthwise 3x3x3, which may stride, then pointwise convolution, normalisation, leaky ReLU."""
+    """Depthwise 3x3x3, which may stride, then pointwise convolution, normalisation, leaky ReLU.
+
+    Args:
+        inside: channels in.
+        out: channels out.
+        norm: which normalisation.
+        stride: along z, y, x.
+    """
     return nn.Sequential(
         Depthwise3d(inside, stride),
         nn.Conv3d(inside, out, 1, bias=False),
@@ -118,12 +146,24 @@ class _Depthwise(torch.autograd.Function):
 
 
 def upsampling(inside: int, out: int, *, rank: int = 2) -> nn.Module:
-    """Transposed 2x2(x2) convolution, which doubles every size."""
+    """Transposed 2x2(x2) convolution, which doubles every size.
+
+    Args:
+        inside: channels in.
+        out: channels out.
+        rank: 2 or 3 spatial axes.
+    """
     return _TRANSPOSED[rank](inside, out, 2, stride=2)
 
 
-def scoring(inside: int, classes: int, *, rank: int = 2) -> nn.Module:
-    """Pointwise convolution to class scores."""
+def scores_layer(inside: int, classes: int, *, rank: int = 2) -> nn.Module:
+    """Pointwise convolution to class scores.
+
+    Args:
+        inside: channels in.
+        classes: channels out, background included.
+        rank: 2 or 3 spatial axes.
+    """
     return _CONV[rank](inside, classes, 1)
 
 

@@ -12,12 +12,12 @@ from torch import Tensor, nn
 _PLAIN = (nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 # Kernel and stride by axis, and whether it is transposed.
-_Step = tuple[tuple[int, ...], tuple[int, ...], bool]
+_ConvStep = tuple[tuple[int, ...], tuple[int, ...], bool]
 _POOLED = (nn.MaxPool2d, nn.MaxPool3d)
 
 
 @dataclass(frozen=True)
-class Layer:
+class LayerCost:
     """One layer with weights.
 
     Attributes:
@@ -38,7 +38,7 @@ class Layer:
 
 
 @dataclass(frozen=True)
-class Cost:
+class NetworkCost:
     """What one run of a network costs.
 
     Attributes:
@@ -50,7 +50,7 @@ class Cost:
         receptive_field: voxels along each axis that can reach one score through convolutions.
     """
 
-    layers: tuple[Layer, ...]
+    layers: tuple[LayerCost, ...]
     parameters: int
     activations_mb: float
     peak_mb: float
@@ -67,15 +67,15 @@ class Cost:
         return sum(layer.thop_flops for layer in self.layers)
 
 
-def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
+def network_cost(network: nn.Module, shape: Sequence[int]) -> NetworkCost:
     """Run a network once on zeros and count.
 
     Args:
         network: of `viscera.nets`; it is set to evaluation while it runs.
         shape: (C, ...) of one input.
     """
-    layers: list[Layer] = []
-    steps: list[_Step] = []
+    layers: list[LayerCost] = []
+    steps: list[_ConvStep] = []
     sizes: list[tuple[int, int]] = []  # values in, values out
     names = {module: name for name, module in network.named_modules()}
 
@@ -95,7 +95,7 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
             steps.append(((module.kernel_size,) * rank, (module.stride,) * rank, False))
         elif parameters := sum(p.numel() for p in module.parameters()):
             form = tuple(output.shape[1:])
-            layers.append(Layer(names[module], type(module).__name__, form, parameters, 0, 0))
+            layers.append(LayerCost(names[module], type(module).__name__, form, parameters, 0, 0))
 
     leaves = [m for m in network.modules() if not list(m.children())]
     hooks = [leaf.register_forward_hook(note) for leaf in leaves]
@@ -110,28 +110,28 @@ def cost_of(network: nn.Module, shape: Sequence[int]) -> Cost:
             hook.remove()
     parameters = sum(p.numel() for p in network.parameters())
     # Half the sum: normalisation and activation work in place on a convolution's output.
-    kept = sum(math.prod(layer.output) for layer in layers)
+    activations = sum(math.prod(layer.output) for layer in layers)
     peak = max(a + b for a, b in sizes) + parameters
     field = tuple(
         _receptive_field([(kernel[axis], stride[axis], up) for kernel, stride, up in steps])
         for axis in range(len(shape) - 1)
     )
-    return Cost(tuple(layers), parameters, kept * 4e-6, peak * 4e-6, field)
+    return NetworkCost(tuple(layers), parameters, activations * 4e-6, peak * 4e-6, field)
 
 
-def _layer(name: str, module: nn.Module, x: Tensor, output: Tensor) -> Layer:
+def _layer(name: str, module: nn.Module, x: Tensor, output: Tensor) -> LayerCost:
     taps = math.prod(module.kernel_size)
     values = output.numel()
     if isinstance(module, _TRANSPOSED):
-        true = x.numel() * (module.out_channels // module.groups) * taps
-        counted = values * (module.in_channels // module.groups) * taps
+        multiply_adds = x.numel() * (module.out_channels // module.groups) * taps
+        thop_flops = values * (module.in_channels // module.groups) * taps
     else:
-        true = counted = values * (module.in_channels // module.groups) * taps
+        multiply_adds = thop_flops = values * (module.in_channels // module.groups) * taps
     size = "x".join(map(str, module.kernel_size))
     depthwise = "depthwise " if module.groups == module.in_channels > 1 else ""
     kind = f"{depthwise}{type(module).__name__} {size}"
     parameters = sum(p.numel() for p in module.parameters())
-    return Layer(name, kind, tuple(output.shape[1:]), parameters, true, counted)
+    return LayerCost(name, kind, tuple(output.shape[1:]), parameters, multiply_adds, thop_flops)
 
 
 def _receptive_field(steps: list[tuple[int, int, bool]]) -> int:

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from viscera.nets.blocks import ChannelAttention, conv, scoring, separable, upsampling
+from viscera.nets.blocks import ChannelAttention, conv, scores_layer, separable, upsampling
 from viscera.nets.registry import Norm
 
 
@@ -45,15 +45,15 @@ class DsUnet(nn.Module):
             nn.Sequential(conv(2 * width, width, norm), conv(width, width, norm))
             for width in stages
         )
-        self.score = scoring(first, classes)
+        self.score = scores_layer(first, classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, y, x) in, (N, classes, y, x) scores out; sizes divisible by 8."""
         x = self.encode[0](x)
-        kept = []
+        skips = []
         for down, encode in zip(self.down, list(self.encode)[1:], strict=True):
-            kept.append(x)
+            skips.append(x)
             x = encode(down(x))
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            x = decode(torch.cat((kept.pop(), up(x)), dim=1))
+            x = decode(torch.cat((skips.pop(), up(x)), dim=1))
         return self.score(x)

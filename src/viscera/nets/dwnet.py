@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from viscera.nets.blocks import scoring, separable_3d
+from viscera.nets.blocks import scores_layer, separable_3d
 from viscera.nets.registry import Norm
 
 _HALF = (2, 2, 2)
@@ -42,18 +42,18 @@ class DwNet(nn.Module):
             if level < _FINE:
                 stage.append(separable_3d(width, width, norm))
             self.decode.append(stage)
-        self.score = scoring(widths[0], classes, rank=3)
+        self.score = scores_layer(widths[0], classes, rank=3)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, z, y, x) in, (N, classes, z, y, x) scores out.
 
         Sizes are divisible by 16 with five widths.
         """
-        kept = []
+        skips = []
         for encode in self.encode:
             x = encode(x)
-            kept.append(x)
-        kept.pop()
+            skips.append(x)
+        skips.pop()
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            x = decode(torch.cat((up(x), kept.pop()), dim=1))
+            x = decode(torch.cat((up(x), skips.pop()), dim=1))
         return self.score(x)

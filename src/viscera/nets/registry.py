@@ -8,7 +8,8 @@ from difflib import get_close_matches
 from importlib import import_module
 from typing import Any, Literal
 
-from viscera.errors import EngineError, UsageError
+from viscera.errors import UsageError
+from viscera.runtime.extras import require_extra
 
 Norm = Literal["batch", "group", "instance"]
 
@@ -51,7 +52,7 @@ class Architecture:
 
 # A slice of 192 pixels covers a field of view of 400 mm.
 _SLICE_MM = (400 / 192, 400 / 192)
-_EVERY = (
+_ALL = (
     Architecture(
         "dsunet16",
         "depthwise separable U-Net with channel attention, the paper's",
@@ -91,7 +92,7 @@ _EVERY = (
         (2.5, 2.0, 2.0),
     ),
 )
-ARCHITECTURES: dict[str, Architecture] = {each.name: each for each in _EVERY}
+ARCHITECTURES: dict[str, Architecture] = {candidate.name: candidate for candidate in _ALL}
 
 
 def architecture(name: str) -> Architecture:
@@ -128,20 +129,17 @@ def build_network(
 
     Raises:
         UsageError: no such architecture, or it cannot be supervised.
-        EngineError: torch is not installed.
+        MissingExtraError: torch is not installed.
     """
-    found = architecture(name)
-    if supervised and not found.supervises:
-        known = ", ".join(each.name for each in _EVERY if each.supervises)
+    chosen = architecture(name)
+    if supervised and not chosen.supervises:
+        supervising = ", ".join(candidate.name for candidate in _ALL if candidate.supervises)
         remedy = "set loss.deep_supervision to 0"
-        raise UsageError(f"{known} for deep supervision", found=name, remedy=remedy)
-    module, _, kind = found.home.partition(":")
-    try:
-        build = getattr(import_module(f"viscera.nets.{module}"), kind)
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        remedy = "pip install 'viscera[train]'"
-        raise EngineError("torch, which training needs", found="none", remedy=remedy) from error
+        raise UsageError(f"{supervising} for deep supervision", found=name, remedy=remedy)
+    require_extra("torch")
+    module, _, kind = chosen.home.partition(":")
+    make_network = getattr(import_module(f"viscera.nets.{module}"), kind)
     options = {"supervised": True} if supervised else {}
-    return build(channels, classes, tuple(widths) or found.widths, norm or found.norm, **options)
+    return make_network(
+        channels, classes, tuple(widths) or chosen.widths, norm or chosen.norm, **options
+    )

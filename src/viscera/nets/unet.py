@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from viscera.nets.blocks import conv, scoring, upsampling
+from viscera.nets.blocks import conv, scores_layer, upsampling
 from viscera.nets.registry import Norm
 
 
@@ -28,15 +28,15 @@ class Unet(nn.Module):
         self.down = nn.MaxPool2d(2)
         self.up = nn.ModuleList(upsampling(b, a) for a, b in pairwise(widths))
         self.decode = nn.ModuleList(double(2 * width, width) for width in widths[:-1])
-        self.score = scoring(widths[0], classes)
+        self.score = scores_layer(widths[0], classes)
 
     def forward(self, x: Tensor) -> Tensor:
         """(N, channels, y, x) in, (N, classes, y, x) scores out; sizes divisible by 16."""
         x = self.encode[0](x)
-        kept = []
+        skips = []
         for encode in list(self.encode)[1:]:
-            kept.append(x)
+            skips.append(x)
             x = encode(self.down(x))
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            x = decode(torch.cat((kept.pop(), up(x)), dim=1))
+            x = decode(torch.cat((skips.pop(), up(x)), dim=1))
         return self.score(x)

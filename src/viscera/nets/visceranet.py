@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from viscera.nets.blocks import Residual, conv, scoring, upsampling
+from viscera.nets.blocks import Residual, conv, scores_layer, upsampling
 from viscera.nets.registry import Norm
 
 
@@ -41,7 +41,7 @@ class VisceraNet(nn.Module):
         # The last step up ends in the scores themselves: a full level there would cost the most.
         self.score = upsampling(widths[0], classes, rank=3)
         self.coarse = nn.ModuleList(
-            scoring(width, classes, rank=3) for width in widths[:-1] if supervised
+            scores_layer(width, classes, rank=3) for width in widths[:-1] if supervised
         )
 
     def forward(self, x: Tensor) -> Tensor | list[Tensor]:
@@ -50,14 +50,14 @@ class VisceraNet(nn.Module):
         While a supervised network trains: a list of scores, each of half the size before.
         """
         x = self.stem(x)
-        kept = []
+        skips = []
         for encode in self.encode:
             x = encode(x)
-            kept.append(x)
-        x = kept.pop()
+            skips.append(x)
+        x = skips.pop()
         levels = []
         for up, decode in zip(reversed(self.up), reversed(self.decode), strict=True):
-            x = decode(torch.cat((kept.pop(), up(x)), dim=1))
+            x = decode(torch.cat((skips.pop(), up(x)), dim=1))
             levels.append(x)
         scores = self.score(x)
         if not (self.training and len(self.coarse)):

@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from viscera.affine import Affine
-from viscera.bundle import Step
+from viscera.bundle.spec import PostprocessStep
+from viscera.core.affine import Affine
+from viscera.core.components import keep_largest, remove_small
+from viscera.core.organs import ORGANS, ORGANS_BY_NAME
+from viscera.core.volume import Labels
 from viscera.findings import Finding
-from viscera.organs import BY_NAME, ORGANS
 from viscera.postprocess.closing import close_organs
-from viscera.postprocess.components import drop_small, keep_largest
-from viscera.postprocess.sides import mend_sides
-from viscera.volume import Labels
+from viscera.postprocess.laterality import swap_wrong_sides
 
 
-def postprocess(labels: Labels, affine: Affine, steps: Sequence[Step]) -> list[Finding]:
+def postprocess(labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]) -> list[Finding]:
     """Apply the steps in place.
 
     Args:
@@ -27,15 +27,15 @@ def postprocess(labels: Labels, affine: Affine, steps: Sequence[Step]) -> list[F
     """
     findings = []
     for step in steps:
-        organs = [BY_NAME[name] for name in step.organs] if step.organs else list(ORGANS)
+        organs = [ORGANS_BY_NAME[name] for name in step.organs] if step.organs else list(ORGANS)
         ids = [organ.id for organ in organs]
         if step.step == "closing":
             close_organs(labels, ids, step.size)
         elif step.step == "largest_component":
             keep_largest(labels, ids)
         elif step.step == "minimum_volume":
-            drop_small(labels, ids, step.ml, affine.voxel_ml)
-        elif renamed := mend_sides(labels, affine):
+            remove_small(labels, ids, step.ml, affine.voxel_ml)
+        elif renamed := swap_wrong_sides(labels, affine):
             message = f"{renamed} pieces of kidneys or adrenals were on the wrong side and renamed"
             findings.append(Finding("fixed", "sides", message, "look at them in the preview"))
     return findings

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.postprocess.box import organ_box
-from viscera.volume import Labels
+from viscera.core.boxes import organ_box
+from viscera.core.volume import Labels
 
 Bits = NDArray[np.uint16]
 # Slices worked on at a time, so that the bit masks of a long scan need little memory.
@@ -40,22 +40,24 @@ def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
         for b, n in zip(box, labels.shape, strict=True)
     )
     target = labels[wide].T  # [k, j, i], a view
-    before = target[:0]  # the slices before, as they were
+    previous = target[:0]  # the slices before, as they were
     for start in range(0, len(target), SLAB_SLICES):
-        stop, low = min(start + SLAB_SLICES, len(target)), start - len(before)
-        original = np.concatenate([before, target[start : stop + 2 * reach]])
-        before = original[max(0, stop - 2 * reach - low) : stop - low].copy()
+        stop, low = min(start + SLAB_SLICES, len(target)), start - len(previous)
+        original = np.concatenate([previous, target[start : stop + 2 * reach]])
+        previous = original[max(0, stop - 2 * reach - low) : stop - low].copy()
         bits = bit_of[original]
-        closed = _spread(_spread(bits, reach, np.bitwise_or), reach, np.bitwise_and)
+        closed = _combine_neighbours(
+            _combine_neighbours(bits, reach, np.bitwise_or), reach, np.bitwise_and
+        )
         grown = closed[start - low : stop - low]
         grown[original[start - low : stop - low] > 0] = 0
         k, j, i = np.nonzero(grown)
         for n, organ in enumerate(ids):
-            here = (grown[k, j, i] >> n) & 1 == 1
-            target[start + k[here], j[here], i[here]] = organ
+            grown_here = (grown[k, j, i] >> n) & 1 == 1
+            target[start + k[grown_here], j[grown_here], i[grown_here]] = organ
 
 
-def _spread(bits: Bits, reach: int, combine: Callable[..., Bits]) -> Bits:
+def _combine_neighbours(bits: Bits, reach: int, combine: Callable[..., Bits]) -> Bits:
     """Combine each voxel with its neighbours up to `reach` away along every axis in turn.
 
     What lies beyond the border has no say.

@@ -1,1 +1,1 @@
-"""What people look at: pictures and the report of a run."""
+"""What people read: organ statistics, run reports, pictures, charts."""

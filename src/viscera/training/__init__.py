@@ -1,1 +1,1 @@
-"""Training: from folders of scans and labels to weights, from weights to a bundle."""
+"""From data sets to weights, and from weights to a bundle."""

@@ -11,7 +11,7 @@ from datetime import timedelta
 import torch
 from torch import distributed
 
-from viscera.errors import UsageError
+from viscera.errors import UsageError, option
 
 # Longer than a validation on whole volumes, during which all but the first process wait. A process
 # that dies closes its connection, which the others notice at once.
@@ -19,7 +19,7 @@ _TIMEOUT = timedelta(minutes=30)
 
 
 @dataclass(frozen=True)
-class Processes:
+class ProcessGroup:
     """This process among all.
 
     Attributes:
@@ -33,8 +33,8 @@ class Processes:
     device: torch.device
 
     @property
-    def first(self) -> bool:
-        """Whether it is the one that writes files and speaks."""
+    def is_first(self) -> bool:
+        """Whether it is the process that writes files and reports progress."""
         return self.rank == 0
 
     def wait(self) -> None:
@@ -42,17 +42,17 @@ class Processes:
         if self.world > 1:
             distributed.barrier()
 
-    def any(self, here: bool) -> bool:
+    def any(self, condition: bool) -> bool:
         """Whether it holds in any of them; all get the same answer."""
         if self.world == 1:
-            return here
-        flag = torch.tensor([float(here)], device=self.device)
+            return condition
+        flag = torch.tensor([float(condition)], device=self.device)
         distributed.all_reduce(flag)
         return bool(flag > 0)
 
 
 @contextmanager
-def joined(device: str) -> Iterator[Processes]:
+def process_group(device: str) -> Iterator[ProcessGroup]:
     """This process, joined with the others that torchrun started, if any.
 
     Args:
@@ -64,14 +64,14 @@ def joined(device: str) -> Iterator[Processes]:
     rank, world = int(os.environ.get("RANK", 0)), int(os.environ.get("WORLD_SIZE", 1))
     chosen = _device(device, int(os.environ.get("LOCAL_RANK", 0)))
     if world == 1:
-        yield Processes(0, 1, chosen)
+        yield ProcessGroup(0, 1, chosen)
         return
     backend = "nccl" if chosen.type == "cuda" else "gloo"
     if chosen.type == "cuda":
         torch.cuda.set_device(chosen)
     distributed.init_process_group(backend, timeout=_TIMEOUT)
     try:
-        yield Processes(rank, world, chosen)
+        yield ProcessGroup(rank, world, chosen)
     finally:
         distributed.destroy_process_group()
 
@@ -84,13 +84,13 @@ def _device(name: str, local_rank: int) -> torch.device:
         name = f"cuda:{local_rank}"
     try:
         device = torch.device(name)
-        known = device.type in ("cpu", "cuda")
+        is_known = device.type in ("cpu", "cuda")
     except RuntimeError:
-        known = False
-    if not known:
+        is_known = False
+    if not is_known:
         remedy = "choose one of these"
         raise UsageError("auto, cpu or cuda", found=repr(name), remedy=remedy)
     if device.type == "cuda" and (device.index or 0) >= gpus:
-        remedy = "pass --device cpu, or start fewer processes"
+        remedy = f"pass {option('device', 'cpu')}, or start fewer processes"
         raise UsageError(f"a GPU {name}", found=f"{gpus} GPUs", remedy=remedy)
     return device

@@ -13,24 +13,24 @@ import torch
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
-from viscera.errors import InputError, TrainingError
-from viscera.nets import build_network
-from viscera.training.augment import Samples, augmented
-from viscera.training.cache import CachedCase
+from viscera.errors import InputError, TrainingError, option
+from viscera.nets.registry import build_network
+from viscera.training.augment.batch import DeviceBatch, augment_batch
 from viscera.training.checkpoint import (
     BEST,
     LAST,
-    Reached,
+    TrainingState,
     load_checkpoint,
     load_weights,
     save_checkpoint,
 )
-from viscera.training.distributed import Processes
+from viscera.training.data.cache import CachedCase
+from viscera.training.data.sampling import Sampler
+from viscera.training.distributed import ProcessGroup
 from viscera.training.journal import Journal
-from viscera.training.losses import loss_of
-from viscera.training.optimise import Average, learning_rate, make_optimiser
+from viscera.training.losses import training_loss
+from viscera.training.optimise import WeightAverage, learning_rate, make_optimiser
 from viscera.training.recipe import Recipe
-from viscera.training.sampling import Sampler
 from viscera.training.validation import Validation, validate
 
 _MOST_SKIPPED = 3  # in a row
@@ -40,8 +40,8 @@ _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
 
 
 @dataclass(frozen=True)
-class Watch:
-    """Who is told what on the way; nobody by default.
+class TrainingCallbacks:
+    """Functions that are called during the work; by default they do nothing.
 
     Attributes:
         step: takes steps done, all steps, and the loss.
@@ -71,10 +71,10 @@ def new_network(recipe: Recipe) -> nn.Module:
 
 
 class Training:
-    """One training in its folder, begun or gone on with.
+    """One training in its folder, new or resumed.
 
     Attributes:
-        reached: how far it is.
+        state: how far it is.
         steps: of the whole recipe.
         validation: the last one, if there was any.
     """
@@ -83,9 +83,9 @@ class Training:
         self,
         recipe: Recipe,
         cases: Sequence[CachedCase],
-        held: Sequence[CachedCase],
+        validation: Sequence[CachedCase],
         folder: Path,
-        processes: Processes,
+        processes: ProcessGroup,
         *,
         init: Path | None = None,
         tensorboard: bool = False,
@@ -95,7 +95,7 @@ class Training:
         Args:
             recipe: all that decides the result.
             cases: to train on.
-            held: to validate with; may be empty.
+            validation: to validate with; may be empty.
             folder: takes checkpoints and the journal; exists.
             processes: this one among all.
             init: weights to begin with where there is no checkpoint.
@@ -104,8 +104,13 @@ class Training:
         Raises:
             InputError: a checkpoint is damaged, or weights are of another network.
         """
-        self._recipe, self._held, self._folder, self._processes = recipe, held, folder, processes
-        self._how, self._device = recipe.optimisation, processes.device
+        self._recipe, self._validation_cases, self._folder, self._processes = (
+            recipe,
+            validation,
+            folder,
+            processes,
+        )
+        self._settings, self._device = recipe.optimisation, processes.device
         self._network = new_network(recipe)
         self._layout = _CHANNELS_LAST[3 if recipe.patch else 2]
         if any(isinstance(module, nn.GroupNorm) for module in self._network.modules()):
@@ -113,41 +118,47 @@ class Training:
         self._network.to(self._device, memory_format=self._layout)
         if init is not None:
             load_weights(init, self._network)
-        self._optimiser = make_optimiser(self._network, self._how)
-        self._average = Average(self._network, self._how.ema) if self._how.ema else None
-        self.reached = Reached(recipe_mark=recipe.mark)
+        self._optimiser = make_optimiser(self._network, self._settings)
+        self._average = (
+            WeightAverage(self._network, self._settings.ema) if self._settings.ema else None
+        )
+        self.state = TrainingState(recipe_digest=recipe.digest)
         if (folder / LAST).exists():
-            self.reached = load_checkpoint(
+            self.state = load_checkpoint(
                 folder / LAST, self._network, optimiser=self._optimiser, average=self._averaged
             )
-            if self.reached.recipe_mark != recipe.mark:
+            if self.state.recipe_digest != recipe.digest:
                 raise InputError(
                     "a checkpoint of this recipe",
                     found="one of another",
-                    remedy="begin with it by --init, in another folder",
+                    remedy=f"begin with it by {option('init')}, in another folder",
                     where=folder / LAST,
                 )
         self._trained: nn.Module = self._network
         if processes.world > 1:
             self._trained = DistributedDataParallel(self._network)
         self._sampler = Sampler(cases, recipe)
-        self._per_epoch = self._how.steps_per_epoch or -(-self._sampler.slices // self._how.batch)
-        self.steps = self._how.epochs * self._per_epoch
+        self._per_epoch = self._settings.steps_per_epoch or -(
+            -self._sampler.slices // self._settings.batch
+        )
+        self.steps = self._settings.epochs * self._per_epoch
         self.validation: Validation | None = None
         self._generator = torch.Generator(self._device)
         self._journal = None
-        if processes.first:
-            self._journal = Journal(folder, step=self.reached.step, tensorboard=tensorboard)
+        if processes.is_first:
+            self._journal = Journal(folder, step=self.state.step, tensorboard=tensorboard)
         self._losses: list[float] = []
         self._skipped_in_a_row = 0
-        self._before_s, self._begun = self.reached.seconds, time.monotonic()
+        self._before_s, self._begun = self.state.seconds, time.monotonic()
 
-    def run(self, *, minutes: float | None = None, watch: Watch | None = None) -> bool:
+    def run(
+        self, *, minutes: float | None = None, callbacks: TrainingCallbacks | None = None
+    ) -> bool:
         """Train until all steps are done, or the minutes are over; both end in a checkpoint.
 
         Args:
             minutes: to train for at most; a step that has begun is finished.
-            watch: who is told.
+            callbacks: called on progress.
 
         Returns:
             Whether all steps are done.
@@ -156,61 +167,63 @@ class Training:
             TrainingError: three gradients in a row were no numbers.
             OutputError: a checkpoint cannot be written; the one before it stands.
         """
-        watch = watch or Watch()
+        callbacks = callbacks or TrainingCallbacks()
         saved = noted = self._begun = time.monotonic()
         limit_s = float("inf") if minutes is None else minutes * 60
         out_of_time = self._processes.any(limit_s <= 0)
         with ThreadPoolExecutor(1) as reader:  # reads the next samples while these are learnt from
-            coming = reader.submit(self._samples, self.reached.step)
-            while self.reached.step < self.steps and not out_of_time:
+            coming = reader.submit(self._samples, self.state.step)
+            while self.state.step < self.steps and not out_of_time:
                 samples = coming.result()
-                coming = reader.submit(self._samples, self.reached.step + 1)
+                coming = reader.submit(self._samples, self.state.step + 1)
                 norm = self._learn(samples)
-                step = self.reached.step = self.reached.step + 1
-                watch.step(step, self.steps, self._losses[-1] if self._losses else float("nan"))
+                step = self.state.step = self.state.step + 1
+                callbacks.step(step, self.steps, self._losses[-1] if self._losses else float("nan"))
                 if step % _NOTE_EVERY == 0 or step == self.steps:
                     self._note(norm, time.monotonic() - noted)
                     noted = time.monotonic()
-                if self._held and self._is_validation_due(step):
-                    self._validate(watch)
+                if self._validation_cases and self._is_validation_due(step):
+                    self._validate(callbacks)
                     noted = time.monotonic()
                 now = time.monotonic()
-                over = watch.stop() or now - self._begun >= limit_s
+                over = callbacks.stop() or now - self._begun >= limit_s
                 out_of_time = self._processes.any(over)
-                if now - saved >= self._how.checkpoint_minutes * 60:
+                if now - saved >= self._settings.checkpoint_minutes * 60:
                     self._checkpoint()
                     saved = time.monotonic()
         self._checkpoint()
-        return self.reached.step >= self.steps
+        return self.state.step >= self.steps
 
     @property
     def _averaged(self) -> nn.Module | None:
         return self._average.network if self._average else None
 
-    def _samples(self, step: int) -> Samples:
+    def _samples(self, step: int) -> DeviceBatch:
         processes = self._processes
         batch = self._sampler.batch(step, rank=processes.rank, world=processes.world)
-        return Samples.of(batch, self._device)
+        return DeviceBatch.of(batch, self._device)
 
-    def _learn(self, samples: Samples) -> float:
-        """One step; returns the gradient's length. A gradient that is no number changes nothing."""
-        how, step = self._how, self.reached.step
+    def _learn(self, samples: DeviceBatch) -> float:
+        """One step; returns the gradient's length. One that is not finite changes nothing."""
+        settings, step = self._settings, self.state.step
         # A step's randomness follows from its number alone, so that nothing has to be remembered.
-        mixed_seed = np.random.SeedSequence([how.seed, step, self._processes.rank])
+        mixed_seed = np.random.SeedSequence([settings.seed, step, self._processes.rank])
         self._generator.manual_seed(int(mixed_seed.generate_state(1, np.uint64)[0] >> 1))
-        samples = augmented(samples, self._recipe, self._generator)
+        samples = augment_batch(samples, self._recipe, self._generator)
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate(step, self.steps, how)
+            group["lr"] = learning_rate(step, self.steps, settings)
         statistics = [buffer.clone() for buffer in self._network.buffers()]
         self._trained.train()
-        mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=how.precision == "bf16")
+        mixed = torch.autocast(
+            self._device.type, torch.bfloat16, enabled=settings.precision == "bf16"
+        )
         with mixed:
-            scores = self._trained(self._seen(samples.image))
-        loss = loss_of(scores, samples, self._recipe.loss)
+            scores = self._trained(self._network_input(samples.image))
+        loss = training_loss(scores, samples, self._recipe.loss)
         self._optimiser.zero_grad(set_to_none=True)
         loss.backward()
         # The same in all processes, since gradients are, and so all decide alike.
-        longest = how.clip_norm or float("inf")
+        longest = settings.clip_norm or float("inf")
         norm = float(nn.utils.clip_grad_norm_(self._network.parameters(), longest))
         if norm - norm == 0:  # neither infinite nor NaN
             self._optimiser.step()
@@ -219,22 +232,22 @@ class Training:
             self._losses.append(float(loss.detach()))
             self._skipped_in_a_row = 0
             return norm
-        for buffer, kept in zip(self._network.buffers(), statistics, strict=True):
-            buffer.copy_(kept)
-        self.reached.skipped += 1
+        for buffer, saved in zip(self._network.buffers(), statistics, strict=True):
+            buffer.copy_(saved)
+        self.state.skipped += 1
         self._skipped_in_a_row += 1
         if self._skipped_in_a_row == _MOST_SKIPPED:
             raise TrainingError(
                 "gradients that are numbers",
                 found=f"{_MOST_SKIPPED} steps in a row without one, at step {step + 1}",
-                remedy="lower optimisation.learning_rate, or set clip_norm, and go on with "
-                "--resume from the last checkpoint",
+                remedy="lower optimisation.learning_rate, or set clip_norm, and continue with "
+                f"{option('resume')} from the last checkpoint",
                 where=self._folder,
             )
         return norm
 
-    def _seen(self, image: Tensor) -> Tensor:
-        """What the network sees of shares of the window: (N, C, y, x) or (N, 1, z, y, x)."""
+    def _network_input(self, image: Tensor) -> Tensor:
+        """Shares of the HU window, normalised for the network: (N, C, y, x) or (N, 1, z, y, x)."""
         low, high = self._recipe.input.window_hu
         offset, divisor = self._recipe.input.scale
         image = image * ((high - low) / divisor) + (low - offset) / divisor
@@ -244,45 +257,45 @@ class Training:
     def _note(self, norm: float, seconds: float) -> None:
         if self._journal is None or not self._losses:
             return
-        step, how = self.reached.step, self._how
+        step, settings = self.state.step, self._settings
         values = {
             "epoch": round(step / self._per_epoch, 3),
             "loss": round(sum(self._losses) / len(self._losses), 6),
-            "learning_rate": learning_rate(step - 1, self.steps, how),
+            "learning_rate": learning_rate(step - 1, self.steps, settings),
             "gradient_norm": round(norm, 5),
-            "samples_per_s": round(how.batch * len(self._losses) / seconds, 2),
-            "skipped": self.reached.skipped,
+            "samples_per_s": round(settings.batch * len(self._losses) / seconds, 2),
+            "skipped": self.state.skipped,
         }
         self._journal.note("train", step, values)
         self._losses = []
 
     def _is_validation_due(self, step: int) -> bool:
-        every = self._how.validate_every * self._per_epoch
+        every = self._settings.validate_every * self._per_epoch
         return step == self.steps or (every > 0 and step % every == 0)
 
-    def _validate(self, watch: Watch) -> None:
+    def _validate(self, callbacks: TrainingCallbacks) -> None:
         """On the first process, while the others wait; the best weights so far are kept."""
         if self._journal is not None:
-            judged = self._averaged or self._network
-            found = validate(judged, self._recipe, self._held, self._device)
-            step = self.reached.step
+            network = self._averaged or self._network
+            validation = validate(network, self._recipe, self._validation_cases, self._device)
+            step = self.state.step
             self._journal.note(
-                "validation", step, {"mean_dsc": found.mean_dsc, "dsc": found.by_organ}
+                "validation", step, {"mean_dsc": validation.mean_dsc, "dsc": validation.by_organ}
             )
-            if found.by_organ and found.mean_dsc > self.reached.best_dsc:
-                self.reached.best_dsc = found.mean_dsc
-                save_checkpoint(self._folder / BEST, judged, self.reached)
-            self.validation = found
-            watch.validation(step, found)
+            if validation.by_organ and validation.mean_dsc > self.state.best_dsc:
+                self.state.best_dsc = validation.mean_dsc
+                save_checkpoint(self._folder / BEST, network, self.state)
+            self.validation = validation
+            callbacks.validation(step, validation)
         self._processes.wait()
 
     def _checkpoint(self) -> None:
-        self.reached.seconds = self._before_s + time.monotonic() - self._begun
-        if self._processes.first:
+        self.state.seconds = self._before_s + time.monotonic() - self._begun
+        if self._processes.is_first:
             save_checkpoint(
                 self._folder / LAST,
                 self._network,
-                self.reached,
+                self.state,
                 optimiser=self._optimiser,
                 average=self._averaged,
             )

@@ -6,93 +6,132 @@ training and `viscera segment` see a scan through the same settings.
 
 from __future__ import annotations
 
-import hashlib
 import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.bundle import FORMAT, About, Bundle, Input, Model, Patch, Slices, Step
-from viscera.errors import BundleError, InputError, UsageError
+from viscera.bundle.spec import (
+    FORMAT,
+    Bundle,
+    BundleInfo,
+    ModelFile,
+    NetworkInput,
+    Patch,
+    PostprocessStep,
+    Slices,
+)
+from viscera.bundle.toml_schema import dump_toml, load_dataclass
+from viscera.core.organs import ORGANS, PAIRED_ORGANS
+from viscera.errors import InputError, UsageError, option
 from viscera.nets.registry import architecture
-from viscera.organs import ORGANS, PAIRS
-from viscera.schema import build, written
-from viscera.training.settings import Augment, Data, Loss, Network, Optimisation, Split
+from viscera.runtime.digests import digest_of
+from viscera.training.settings import (
+    AugmentSettings,
+    DataSettings,
+    LossSettings,
+    NetworkSettings,
+    OptimisationSettings,
+    SplitSettings,
+)
 
+_REMEDY = "choose another value"
 _ORGANS = ("background", *(organ.name for organ in ORGANS))
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """A training, described whole.
+    """The complete description of a training.
 
     Attributes:
         name: architecture.weights, as the bundle will be called.
     """
 
     name: str
-    network: Network
-    input: Input
+    network: NetworkSettings
+    input: NetworkInput
     slices: Slices | None = None
     patch: Patch | None = None
     labels: tuple[str, ...] = _ORGANS
-    postprocess: tuple[Step, ...] = ()
-    data: Data = field(default_factory=Data)
-    split: Split = field(default_factory=Split)
-    augment: Augment = field(default_factory=Augment)
-    loss: Loss = field(default_factory=Loss)
-    optimisation: Optimisation = field(default_factory=Optimisation)
-    about: About = field(default_factory=About)
+    postprocess: tuple[PostprocessStep, ...] = ()
+    data: DataSettings = field(default_factory=DataSettings)
+    split: SplitSettings = field(default_factory=SplitSettings)
+    augment: AugmentSettings = field(default_factory=AugmentSettings)
+    loss: LossSettings = field(default_factory=LossSettings)
+    optimisation: OptimisationSettings = field(default_factory=OptimisationSettings)
+    about: BundleInfo = field(default_factory=BundleInfo)
 
     def __post_init__(self) -> None:
         self.bundle()  # refuses what a bundle would
         if "other" in self.labels:
-            raise ValueError("labels that are organs, found 'other'")
-        try:
-            known = architecture(self.network.architecture)
-        except UsageError as error:
-            raise ValueError(f"{error.expected}, found {error.found}") from error
-        rank, widths = known.rank, self.network.widths or known.widths
+            raise UsageError("labels that are organs", found="'other'", remedy=_REMEDY)
+        architecture_ = architecture(self.network.architecture)
+        rank, widths = architecture_.rank, self.network.widths or architecture_.widths
         if min(widths) < 1 or len(widths) < 2:
-            raise ValueError(f"two widths and more, above 0, found {list(widths)}")
+            raise UsageError(
+                "two widths and more, above 0", found=f"{list(widths)}", remedy=_REMEDY
+            )
         size = self.patch.size if self.patch else self.slices.size if self.slices else ()
-        stride = known.stride(len(widths))
+        stride = architecture_.stride(len(widths))
         if any(n % stride for n in size):
-            raise ValueError(f"sizes divisible by {stride} with {len(widths)} widths, found "
-                             f"{list(size)}")  # fmt: skip
-        if self.loss.deep_supervision and not known.supervises:
-            raise ValueError(f"no deep_supervision for {known.name}, found some")
+            raise UsageError(
+                f"sizes divisible by {stride} with {len(widths)} widths",
+                found=f"{list(size)}",
+                remedy=_REMEDY,
+            )
+        if self.loss.deep_supervision and not architecture_.supervises:
+            raise UsageError(
+                f"no deep_supervision for {architecture_.name}", found="some", remedy=_REMEDY
+            )
         if self.augment.mirror:
             self._check_mirror()
         if (self.augment.slice_loss or self.augment.z_crop) and (
             rank == 2 or self.input.orientation[2] not in "SI"
         ):
-            raise ValueError("slice_loss and z_crop with [patch] and slices along z only, found "
-                             "them elsewhere")  # fmt: skip
+            raise UsageError(
+                "slice_loss and z_crop with [patch] and slices along z only",
+                found="them elsewhere",
+                remedy=_REMEDY,
+            )
         if (rank == 3) != (self.patch is not None):
-            wanted = "[patch]" if rank == 3 else "[slices]"
-            raise ValueError(f"{wanted} for {self.network.architecture}, found the other")
+            expected = "[patch]" if rank == 3 else "[slices]"
+            raise UsageError(
+                f"{expected} for {self.network.architecture}", found="the other", remedy=_REMEDY
+            )
         if self.patch is not None and self.optimisation.steps_per_epoch is None:
-            raise ValueError("optimisation.steps_per_epoch for [patch], found none")
+            raise UsageError(
+                "optimisation.steps_per_epoch for [patch]", found="none", remedy=_REMEDY
+            )
         if self.data.labelled_slices_only and self.slices is None:
-            raise ValueError("labelled_slices_only for [slices] only, found it for [patch]")
+            raise UsageError(
+                "labelled_slices_only for [slices] only", found="it for [patch]", remedy=_REMEDY
+            )
 
     def _check_mirror(self) -> None:
         """Mirroring swaps sides along x, and needs both organs of a pair."""
         if self.input.orientation[0] not in "LR":
-            found = self.input.orientation
-            raise ValueError(f"an orientation whose x is L or R for mirror, found {found}")
-        for right, left in PAIRS:
+            problem = self.input.orientation
+            raise UsageError(
+                "an orientation whose x is L or R for mirror", found=f"{problem}", remedy=_REMEDY
+            )
+        for right, left in PAIRED_ORGANS:
             if (right.name in self.labels) != (left.name in self.labels):
-                found = right.name if right.name in self.labels else left.name
-                raise ValueError(f"both sides of a pair for mirror, found {found} alone")
+                problem = right.name if right.name in self.labels else left.name
+                raise UsageError(
+                    "both sides of a pair for mirror", found=f"{problem} alone", remedy=_REMEDY
+                )
 
-    def bundle(self, folder: Path = Path(), model: Model | None = None) -> Bundle:
-        """The bundle that this training ends in; its weights do not exist yet where not given."""
+    def bundle(self, folder: Path = Path(), model: ModelFile | None = None) -> Bundle:
+        """The bundle that this training ends in; its weights do not exist yet where not given.
+
+        Args:
+            folder: where the bundle lies or will lie.
+            model: its weights; unknown if not given.
+        """
         return Bundle(
             format=FORMAT,
             name=self.name,
-            model=model or Model("model.onnx", ""),
+            model=model or ModelFile("model.onnx", ""),
             input=self.input,
             labels=self.labels,
             patch=self.patch,
@@ -103,18 +142,20 @@ class Recipe:
         )
 
     @property
-    def grid_mark(self) -> str:
-        """A mark of all that shapes cached volumes."""
-        seen = replace(self.input, crop="none")  # what is cached is cropped whatever this says
-        parts = (seen, self.slices and self.slices.size, self.labels)
-        return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
+    def grid_digest(self) -> str:
+        """A digest of all that shapes cached volumes."""
+        network_input = replace(
+            self.input, crop="none"
+        )  # what is cached is cropped whatever this says
+        parts = (network_input, self.slices and self.slices.size, self.labels)
+        return digest_of(*parts)[:16]
 
     @property
-    def mark(self) -> str:
-        """A mark of all that shapes the weights, for resuming a training."""
+    def digest(self) -> str:
+        """A digest of all that shapes the weights, for resuming a training."""
         optimisation = replace(self.optimisation, checkpoint_minutes=0.0, validate_every=0)
-        shaping = replace(self, about=About(), postprocess=(), optimisation=optimisation)
-        return hashlib.sha256(repr(shaping).encode()).hexdigest()[:16]
+        shaping = replace(self, about=BundleInfo(), postprocess=(), optimisation=optimisation)
+        return digest_of(shaping)[:16]
 
 
 def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str]:
@@ -129,37 +170,44 @@ def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str
 
     Raises:
         InputError: unreadable, an unknown key, a wrong value.
-        UsageError: a setting that is none.
+        UsageError: a setting of another form.
     """
     try:
-        text = path.read_text(encoding="utf-8")
-        table = tomllib.loads(text)
-    except (OSError, ValueError) as error:
-        found = getattr(error, "strerror", None) or str(error)
-        remedy = "check the path" if isinstance(error, OSError) else "mend it"
-        raise InputError("a recipe in TOML", found=found, remedy=remedy, where=path) from error
-    changes: dict[tuple[str, ...], Any] = {}
-    for setting in settings:
-        left, _, value = setting.partition("=")
-        keys = left.strip().split(".")
-        try:
-            changes[tuple(keys)] = tomllib.loads(f"value = {value}")["value"]
-        except tomllib.TOMLDecodeError:
-            changes[tuple(keys)] = value.strip()
-        if not value.strip() or not all(keys):
-            remedy = "write it so"
-            raise UsageError("--set table.key=value", found=repr(setting), remedy=remedy)
-    for place, value in changes.items():
-        inner = table
-        for key in place[:-1]:
-            inner = inner.setdefault(key, {})
-            if not isinstance(inner, dict):
-                found = f"'{key}', which is no table"
-                raise UsageError("a table's key", found=found, remedy="see the recipe")
-        inner[place[-1]] = value
-    try:
-        return build(Recipe, table, path), written(table)
-    except BundleError as error:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        reason = error.strerror or str(error)
         raise InputError(
-            error.expected, found=error.found, remedy=error.remedy, where=error.where
+            "a recipe in TOML", found=reason, remedy="check the path", where=path
         ) from error
+    except (ValueError, RecursionError) as error:
+        raise InputError(
+            "a recipe in TOML", found=str(error), remedy="correct the file", where=path
+        ) from error
+    for setting in settings:
+        _apply_setting(table, setting)
+    return load_dataclass(Recipe, table, path, error=InputError), dump_toml(table)
+
+
+def _apply_setting(table: dict[str, Any], setting: str) -> None:
+    """Change one value of a recipe's table, in place.
+
+    Raises:
+        UsageError: not ``table.key=value``, or its table is none.
+    """
+    left, _, text = setting.partition("=")
+    keys = left.strip().split(".")
+    if not text.strip() or not all(keys):
+        raise UsageError(
+            option("settings", "table.key=value"), found=repr(setting), remedy="write it like this"
+        )
+    try:
+        value = tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        value = text.strip()
+    inner = table
+    for key in keys[:-1]:
+        inner = inner.setdefault(key, {})
+        if not isinstance(inner, dict):
+            problem = f"'{key}', which is not a table"
+            raise UsageError("the key of a table", found=problem, remedy="see the recipe")
+    inner[keys[-1]] = value

@@ -1,7 +1,7 @@
-"""The folder of a training: what it is, so that only the same training goes on in it.
+"""The folder of a training: what it is, so that only the same training continues in it.
 
-``recipe.toml`` gives the recipe again, ``split.json`` says who was trained on and who was held
-back, ``metrics.jsonl`` is the journal, ``last`` and ``best.safetensors`` are the weights.
+``recipe.toml`` gives the recipe again, ``split.json`` contains the training set and the
+validation set, ``metrics.jsonl`` is the journal, ``last`` and ``best.safetensors`` are the weights.
 """
 
 from __future__ import annotations
@@ -13,102 +13,106 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from viscera.errors import InputError, OutputError
-from viscera.io.atomic import check_writable, write_text
-from viscera.training.cache import CachedCase
+from viscera.errors import InputError, OutputError, option
+from viscera.runtime.atomic_files import check_writable, write_text
 from viscera.training.checkpoint import LAST
+from viscera.training.data.cache import CachedCase
 from viscera.training.recipe import Recipe, read_recipe
 
 RECIPE, SPLIT = "recipe.toml", "split.json"
 
 
 @dataclass(frozen=True)
-class Sides:
-    """Who stood on which side of a training's split.
+class TrainingSplit:
+    """The cases of a training set and of a validation set.
 
     Attributes:
-        train: names of the cases trained on.
-        held: names of those held back.
-        marks: what shaped each case's voxels.
-        patients: how many patients were trained on, and held back.
+        train_cases: names of the cases trained on.
+        validation_cases: names of the cases of the validation set.
+        digests: of all that shaped each case's voxels.
+        patients: number of patients in the training set and in the validation set.
         cache: the cache they lie in.
     """
 
-    train: tuple[str, ...]
-    held: tuple[str, ...]
-    marks: dict[str, str]
+    train_cases: tuple[str, ...]
+    validation_cases: tuple[str, ...]
+    digests: dict[str, str]
     patients: tuple[int, int]
     cache: Path
 
 
-def check_new(folder: Path, *, resume: bool) -> None:
-    """Prove before any work that no training is replaced.
+def check_new_run(folder: Path, *, resume: bool) -> None:
+    """Make sure before any work that no training is replaced.
+
+    Args:
+        folder: of the training.
+        resume: continue the training that is there.
 
     Raises:
-        OutputError: one stands there, and is not to be resumed.
+        OutputError: one is there, and is not to be resumed.
     """
     if (folder / LAST).exists() and not resume:
         raise OutputError(
             "a new folder for a new training",
             found="a training",
-            remedy="pass --resume to go on with it, or choose another -o",
+            remedy=f"pass {option('resume')} to continue it, or choose another {option('output')}",
             where=folder,
         )
 
 
-def open_run(
+def start_run(
     folder: Path,
     recipe: Recipe,
     text: str,
     train: Sequence[CachedCase],
-    held: Sequence[CachedCase],
+    validation: Sequence[CachedCase],
     *,
     cache: Path,
     resume: bool,
 ) -> None:
-    """Claim a folder for a training, or prove that it holds this one.
+    """Reserve a folder for a training, or check that it contains this one.
 
     Args:
         folder: made where it is missing.
         recipe: of the training.
         text: TOML that gives the recipe again.
         train: cases to train on.
-        held: cases held back.
+        validation: cases of the validation set.
         cache: where they lie.
-        resume: go on with what stands there.
+        resume: continue the training that is there.
 
     Raises:
         OutputError: not writable, or it holds a training that is not to be resumed, or another.
     """
-    check_new(folder, resume=resume)
+    check_new_run(folder, resume=resume)
     check_writable(folder / RECIPE)
     content: dict[str, Any] = {
         "cache": os.path.relpath(cache, folder),
         "train": [_row(case) for case in train],
-        "held": [_row(case) for case in held],
+        "validation": [_row(case) for case in validation],
     }
     if (folder / LAST).exists():
-        before, _ = read_run(folder)
-        if before.mark != recipe.mark:
+        begun, _ = read_run(folder)
+        if begun.digest != recipe.digest:
             raise OutputError(
                 "the recipe that this training began with",
-                found=f"another; {_difference(before, recipe)}",
-                remedy=f"resume with {folder / RECIPE}, or choose another -o",
+                found=f"another; {_difference(begun, recipe)}",
+                remedy=f"resume with {folder / RECIPE}, or choose another {option('output')}",
                 where=folder,
             )
-        stood = _content(folder)
-        if any(stood[side] != content[side] for side in ("train", "held")):
+        earlier = _read_split(folder)
+        if any(earlier[side] != content[side] for side in ("train", "validation")):
             raise OutputError(
                 "the cases that this training began with",
                 found="others",
-                remedy="name the same data, or choose another -o",
+                remedy=f"name the same data, or choose another {option('output')}",
                 where=folder,
             )
     write_text(folder / SPLIT, json.dumps(content, indent=1), overwrite=True)
     write_text(folder / RECIPE, text, overwrite=True)
 
 
-def read_run(folder: Path) -> tuple[Recipe, Sides]:
+def read_run(folder: Path) -> tuple[Recipe, TrainingSplit]:
     """A training's recipe and the two sides of its split.
 
     Raises:
@@ -118,37 +122,43 @@ def read_run(folder: Path) -> tuple[Recipe, Sides]:
         remedy = "name the folder that 'viscera train' was given with -o"
         raise InputError("a training's folder", found="none", remedy=remedy, where=folder)
     recipe, _ = read_recipe(folder / RECIPE)
-    content = _content(folder)
-    names = {side: tuple(row[0] for row in content[side]) for side in ("train", "held")}
-    marks = {row[0]: row[2] for side in ("train", "held") for row in content[side]}
-    patients = [len({row[1] for row in content[side]}) for side in ("train", "held")]
-    sides = Sides(
-        names["train"], names["held"], marks, (patients[0], patients[1]), folder / content["cache"]
+    content = _read_split(folder)
+    names = {side: tuple(row[0] for row in content[side]) for side in ("train", "validation")}
+    digests = {row[0]: row[2] for side in ("train", "validation") for row in content[side]}
+    patients = [len({row[1] for row in content[side]}) for side in ("train", "validation")]
+    split = TrainingSplit(
+        names["train"],
+        names["validation"],
+        digests,
+        (patients[0], patients[1]),
+        folder / content["cache"],
     )
-    return recipe, sides
+    return recipe, split
 
 
 def _row(case: CachedCase) -> list[str | float]:
     """What identifies a case: its name and patient, all that shaped its voxels, what weighs it."""
-    return [case.name, case.patient, case.marked, case.weight, case.teacher]
+    return [case.name, case.patient, case.digest, case.weight, case.teacher]
 
 
-def _content(folder: Path) -> dict[str, Any]:
+def _read_split(folder: Path) -> dict[str, Any]:
     path = folder / SPLIT
+    remedy = "start the training again in another folder"
     try:
         content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        content["train"], content["held"], content["cache"]
-    except (OSError, ValueError, KeyError) as error:
-        remedy = "start the training anew"
+    except (OSError, ValueError) as error:
         raise InputError("a split", found=str(error), remedy=remedy, where=path) from error
+    if not {"train", "validation", "cache"} <= content.keys():
+        problem = "one of another version of viscera"
+        raise InputError("a split", found=problem, remedy=remedy, where=path)
     return content
 
 
-def _difference(before: Recipe, now: Recipe) -> str:
+def _difference(begun: Recipe, now: Recipe) -> str:
     """The first setting that differs, for people."""
     for table in ("name", "network", "input", "slices", "patch", "labels", "postprocess", "data",
                   "split", "augment", "loss", "optimisation", "about"):  # fmt: skip
-        old, new = getattr(before, table), getattr(now, table)
+        old, new = getattr(begun, table), getattr(now, table)
         if old == new:
             continue
         for key in getattr(old, "__dataclass_fields__", {}) if type(old) is type(new) else {}:

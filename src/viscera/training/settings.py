@@ -5,11 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
+from viscera.errors import UsageError
 from viscera.nets.registry import Norm
+
+_REMEDY = "choose another value"
 
 
 @dataclass(frozen=True)
-class Network:
+class NetworkSettings:
     """What is trained.
 
     Attributes:
@@ -24,7 +27,7 @@ class Network:
 
 
 @dataclass(frozen=True)
-class Data:
+class DataSettings:
     """Which samples are drawn.
 
     Attributes:
@@ -38,17 +41,17 @@ class Data:
     pseudo_weight: float = 1.0
 
     def __post_init__(self) -> None:
-        _share(self.organ_share, "organ_share")
-        _share(self.pseudo_weight, "pseudo_weight")
+        _check_share(self.organ_share, "organ_share")
+        _check_share(self.pseudo_weight, "pseudo_weight")
 
 
 @dataclass(frozen=True)
-class Split:
-    """Which patients are held back. Cases of one patient always stay together.
+class SplitSettings:
+    """Which patients form the validation set. Cases of one patient always stay together.
 
     Attributes:
         folds: how many parts; 0 holds nobody back.
-        fold: which part is held back, from 0.
+        fold: which part is the validation set, from 0.
         seed: shuffles patients.
     """
 
@@ -58,15 +61,17 @@ class Split:
 
     def __post_init__(self) -> None:
         if self.folds < 0 or self.folds == 1:
-            raise ValueError(f"folds of 0, or 2 and more, found {self.folds}")
+            raise UsageError("folds of 0, or 2 and more", found=f"{self.folds}", remedy=_REMEDY)
         if self.seed < 0:
-            raise ValueError(f"a seed of 0 and more, found {self.seed}")
+            raise UsageError("a seed of 0 and more", found=f"{self.seed}", remedy=_REMEDY)
         if not 0 <= self.fold < max(self.folds, 1):
-            raise ValueError(f"a fold from 0 to below {self.folds}, found {self.fold}")
+            raise UsageError(
+                f"a fold from 0 to below {self.folds}", found=f"{self.fold}", remedy=_REMEDY
+            )
 
 
 @dataclass(frozen=True)
-class Augment:
+class AugmentSettings:
     """How samples are varied. Magnitudes are limits, shares are probabilities; 0 leaves it out.
 
     Attributes:
@@ -101,17 +106,23 @@ class Augment:
     def __post_init__(self) -> None:
         names = "in_plane_loss slice_loss contrast window noise blur field_of_view z_crop mirror"
         for name in names.split():
-            _share(getattr(self, name), name)
+            _check_share(getattr(self, name), name)
         if not 0 <= self.scale < 1:
-            raise ValueError(f"a scale from 0 to below 1, found {self.scale}")
+            raise UsageError("a scale from 0 to below 1", found=f"{self.scale}", remedy=_REMEDY)
         if min(self.rotate_deg, self.shift, self.elastic) < 0:
-            raise ValueError("rotate_deg, shift and elastic of 0 and more, found a negative one")
+            raise UsageError(
+                "rotate_deg, shift and elastic of 0 and more",
+                found="a negative one",
+                remedy=_REMEDY,
+            )
         if not 0 < self.slice_mm[0] <= self.slice_mm[1]:
-            raise ValueError(f"a rising slice_mm above 0, found {list(self.slice_mm)}")
+            raise UsageError(
+                "a rising slice_mm above 0", found=f"{list(self.slice_mm)}", remedy=_REMEDY
+            )
 
 
 @dataclass(frozen=True)
-class Loss:
+class LossSettings:
     """What is minimised: a weighted sum.
 
     Attributes:
@@ -127,13 +138,13 @@ class Loss:
 
     def __post_init__(self) -> None:
         if min(self.dice, self.cross_entropy, self.deep_supervision, self.distillation) < 0:
-            raise ValueError("weights of 0 and more, found a negative one")
+            raise UsageError("weights of 0 and more", found="a negative one", remedy=_REMEDY)
         if self.dice + self.cross_entropy + self.distillation == 0:
-            raise ValueError("some weight above 0, found none")
+            raise UsageError("some weight above 0", found="none", remedy=_REMEDY)
 
 
 @dataclass(frozen=True)
-class Optimisation:
+class OptimisationSettings:
     """How it is minimised.
 
     Attributes:
@@ -149,7 +160,7 @@ class Optimisation:
         clip_norm: longest gradient; 0 does not clip.
         ema: decay of the moving average of weights; 0 keeps none.
         precision: bf16 (automatic mixed precision) or f32.
-        depthwise: whether 3-D depthwise kernels are learnt; held as they are, a step on a CPU
+        depthwise: whether 3-D depthwise kernels are learnt; fixed, a step on a CPU
             is quicker.
         seed: of everything random.
         validate_every: epochs between validations on whole volumes; 0: at the end only.
@@ -174,19 +185,27 @@ class Optimisation:
 
     def __post_init__(self) -> None:
         if min(self.epochs, self.batch, self.steps_per_epoch or 1) < 1:
-            raise ValueError("epochs, batch and steps_per_epoch of 1 and more, found fewer")
+            raise UsageError(
+                "epochs, batch and steps_per_epoch of 1 and more", found="fewer", remedy=_REMEDY
+            )
         if self.learning_rate <= 0 or min(self.weight_decay, self.clip_norm) < 0:
-            raise ValueError("a learning_rate above 0, no negative weight_decay or clip_norm, "
-                             "found otherwise")  # fmt: skip
+            raise UsageError(
+                "a learning_rate above 0, no negative weight_decay or clip_norm",
+                found="otherwise",
+                remedy=_REMEDY,
+            )
         if self.seed < 0:
-            raise ValueError(f"a seed of 0 and more, found {self.seed}")
+            raise UsageError("a seed of 0 and more", found=f"{self.seed}", remedy=_REMEDY)
         if not 0 <= self.ema < 1:
-            raise ValueError(f"an ema from 0 to below 1, found {self.ema}")
+            raise UsageError("an ema from 0 to below 1", found=f"{self.ema}", remedy=_REMEDY)
         if min(self.warmup_steps, self.validate_every, self.checkpoint_minutes) < 0:
-            raise ValueError("warmup_steps, validate_every and checkpoint_minutes of 0 and more, "
-                             "found a negative one")  # fmt: skip
+            raise UsageError(
+                "warmup_steps, validate_every and checkpoint_minutes of 0 and more",
+                found="a negative one",
+                remedy=_REMEDY,
+            )
 
 
-def _share(value: float, name: str) -> None:
+def _check_share(value: float, name: str) -> None:
     if not 0 <= value <= 1:
-        raise ValueError(f"{name} from 0 to 1, found {value}")
+        raise UsageError(f"{name} from 0 to 1", found=f"{value}", remedy=_REMEDY)

@@ -10,23 +10,23 @@ import torch
 from numpy.typing import NDArray
 from torch import nn
 
-from viscera.bundle import Precision
+from viscera.bundle.spec import Precision
 from viscera.metrics.overlap import count_voxels, dice
 from viscera.predictor import Predictor
-from viscera.report.examples import Example
-from viscera.training.cache import CachedCase
+from viscera.report.pictures.examples import ExampleCase
+from viscera.training.data.cache import CachedCase
 from viscera.training.recipe import Recipe
 
 
 class TorchEngine:
-    """A network in torch, run as an engine runs a bundle's."""
+    """A network in torch with the interface of an engine."""
 
     name = "torch"
     version = str(torch.__version__)
-    lanes = 1
+    parallel_requests = 1
 
     def __init__(self, network: nn.Module, device: torch.device, precision: Precision) -> None:
-        """Take a network as it stands.
+        """Use a network with its present weights.
 
         Args:
             network: it is set to evaluation whenever it runs.
@@ -45,7 +45,7 @@ class TorchEngine:
         array: NDArray[np.float32] = scores.float().cpu().numpy()
         return array
 
-    def rest(self) -> None:
+    def release_memory(self) -> None:
         """Nothing: torch keeps no memory of a run that anyone waits for."""
 
 
@@ -54,12 +54,12 @@ class Validation:
     """How well a network does on cases it has not seen.
 
     Attributes:
-        by_case: DSC of each case and organ, where the labels speak of it and either side has it.
+        by_case: DSC of each case and organ, where the labels annotate it and either map has it.
         example: the case with most organs, for a picture.
     """
 
     by_case: dict[str, dict[str, float]]
-    example: Example
+    example: ExampleCase
 
     @property
     def by_organ(self) -> dict[str, float]:
@@ -81,7 +81,7 @@ def validate(
 ) -> Validation:
     """Segment whole cached volumes and compare, on the network's own grid.
 
-    An organ that a case does not annotate is not judged there; nor are voxels that nobody
+    Organs that a case does not annotate do not count there; nor do voxels that nobody
     labelled. An organ that is absent on both sides is left out, one that is found where there is
     none counts 0.
 
@@ -94,20 +94,23 @@ def validate(
     engine = TorchEngine(network, device, recipe.optimisation.precision)
     predictor = Predictor(recipe.bundle(), engine=engine)
     by_case: dict[str, dict[str, float]] = {}
-    example: Example | None = None
-    most = -1
+    example: ExampleCase | None = None
+    most_organs = -1
     for case in cases:
         volume = case.volume(recipe.input.window_hu)
         truth, counted = case.truth(predictor.bundle.label_ids)
-        found = np.where(counted, predictor.segment(volume).labels, 0)
-        counts = count_voxels(found, truth)
+        predicted = np.where(counted, predictor.segment(volume).labels, 0)
+        counts = count_voxels(predicted, truth)
         by_case[case.name] = {
             organ.name: dice(counts, organ.id)
             for organ in predictor.bundle.organs
             if organ.name in case.annotated
             and (counts[organ.id].any() or counts[:, organ.id].any())
         }
-        if len(case.voxels) > most:
-            example, most = Example(case.name, volume, truth, found), len(case.voxels)
+        if len(case.voxels) > most_organs:
+            example, most_organs = (
+                ExampleCase(case.name, volume, truth, predicted),
+                len(case.voxels),
+            )
     assert example is not None  # there is at least one case
     return Validation(by_case, example)

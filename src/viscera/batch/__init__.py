@@ -1,0 +1,1 @@
+"""Many scans segmented: which cases there are, their output files, what failed."""

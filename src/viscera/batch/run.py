@@ -1,0 +1,283 @@
+"""Many scans segmented with one network; finished cases are skipped, failures are listed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from viscera.batch.outputs import CaseOutputs, OutputOptions
+from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
+from viscera.core.organs import Organ, select_organs
+from viscera.dicom.deidentify import patient_identity
+from viscera.errors import UsageError, VisceraError
+from viscera.inputs import as_volume
+from viscera.io.failure_list import FailureList
+from viscera.io.read import file_digest
+from viscera.predictor import Predictor
+from viscera.runtime.paths import checked_path
+from viscera.runtime.stages import Progress, Stages
+
+
+@dataclass(frozen=True)
+class ReadOptions:
+    """How scans are read; all of it shapes the labels.
+
+    Attributes:
+        volume_index: which volume of a 4-D NIfTI, counted from 0.
+        series: DICOM only: Series Instance UID of the one to take.
+        allow_bad_slices: DICOM only: slices that cannot be read are filled.
+        hu_offset: added to every voxel.
+        strict: refuse where something would have to be assumed, or nothing is found.
+    """
+
+    volume_index: int | None = None
+    series: str | None = None
+    allow_bad_slices: bool = False
+    hu_offset: float = 0.0
+    strict: bool = False
+
+
+@dataclass(frozen=True)
+class BatchOptions:
+    """What is done with every case of a batch.
+
+    Attributes:
+        organs: organs to keep; all where empty.
+        read: how scans are read.
+        outputs: which files a case leaves.
+        keep_phi: DICOM only: names of results and reports may identify the patient.
+    """
+
+    organs: tuple[Organ, ...] = ()
+    read: ReadOptions = field(default_factory=ReadOptions)
+    outputs: OutputOptions = field(default_factory=OutputOptions)
+    keep_phi: bool = False
+
+    def check(self, predictor: Predictor) -> None:
+        """Check that the network finds these organs.
+
+        Raises:
+            UsageError: it does not.
+        """
+        for organ in self.organs:
+            if organ not in predictor.bundle.organs:
+                raise UsageError(
+                    "organs of this bundle",
+                    found=f"{organ.name!r}, which {predictor.bundle.name} does not find",
+                    remedy="see 'viscera info'",
+                )
+
+    def organs_of(self, predictor: Predictor) -> tuple[Organ, ...]:
+        """The organs that results are about."""
+        return self.organs or predictor.bundle.organs
+
+
+@dataclass(frozen=True)
+class CaseResult:
+    """The outcome of a case.
+
+    Attributes:
+        case: the scan.
+        report: of the run; None where it was finished before or failed.
+        error: why it failed.
+    """
+
+    case: BatchCase
+    report: dict[str, Any] | None = None
+    error: VisceraError | None = None
+
+    @property
+    def was_finished(self) -> bool:
+        """Whether an earlier run had done it."""
+        return self.report is None and self.error is None
+
+
+@contextmanager
+def _no_progress(_case: BatchCase) -> Iterator[Progress | None]:
+    yield None
+
+
+@dataclass(frozen=True)
+class BatchCallbacks:
+    """Functions that are called during the work; by default they do nothing.
+
+    Attributes:
+        progress: opens a context around each case, which gives the function that takes the name
+            of the stage and the share done.
+        on_result: takes the result of each case.
+    """
+
+    progress: Callable[[BatchCase], AbstractContextManager[Progress | None]] = _no_progress
+    on_result: Callable[[CaseResult], None] = lambda _result: None
+
+
+def segment_batch(
+    scans: str | Path | Sequence[str | Path],
+    output: str | Path,
+    *,
+    predictor: Predictor | None = None,
+    organs: Sequence[Organ | str] = (),
+    read: ReadOptions | None = None,
+    outputs: OutputOptions | None = None,
+    keep_phi: bool = False,
+    callbacks: BatchCallbacks | None = None,
+) -> tuple[CaseResult, ...]:
+    """Segment many scans into one folder; a second call does only what is missing.
+
+    A case that fails does not stop the others; ``failures.csv`` in the folder names it.
+
+    Args:
+        scans: a file or folder, or several.
+        output: the folder, made where it is missing.
+        predictor: the network; one with the packaged default where not given.
+        organs: to keep, or their names; all where empty.
+        read: how scans are read.
+        outputs: which files each case leaves.
+        keep_phi: DICOM only: names of results and reports may identify the patient.
+        callbacks: called on progress.
+
+    Returns:
+        The outcome of each case, in order.
+
+    Raises:
+        UsageError: options that contradict each other, or two scans of one case.
+        NothingToSegmentError: a folder without any scan.
+        OutputError: the folder is not writable.
+    """
+    selected = select_organs(o if isinstance(o, str) else o.name for o in organs)
+    options = BatchOptions(
+        selected, read or ReadOptions(), outputs or OutputOptions(), keep_phi=keep_phi
+    )
+    sources = [scans] if isinstance(scans, str | Path) else scans
+    plan = plan_batch(
+        [checked_path(scan) for scan in sources], checked_path(output), keep_phi=keep_phi, many=True
+    )
+    return run_batch(plan, predictor or Predictor(), options, callbacks or BatchCallbacks())
+
+
+def run_batch(
+    plan: BatchPlan, predictor: Predictor, options: BatchOptions, callbacks: BatchCallbacks
+) -> tuple[CaseResult, ...]:
+    """Segment the cases of a plan, see `segment_batch`.
+
+    Args:
+        plan: the cases and their folder.
+        predictor: the network.
+        options: what is done with each case.
+        callbacks: called on progress.
+
+    Raises:
+        UsageError: options that contradict each other.
+        OutputError: the folder is not writable.
+    """
+    assert plan.folder is not None  # a single case has no list of failures
+    options.check(predictor)
+    failures = FailureList(plan.folder / "failures.csv", options.outputs.wording)
+    results = []
+    for case in plan.cases:
+        result = _segment_unless_finished(case, predictor, options, callbacks)
+        if result.error is not None:
+            failures.add(case.shown, result.error)
+        callbacks.on_result(result)
+        results.append(result)
+    failures.write()
+    return tuple(results)
+
+
+def segment_case(
+    case: BatchCase,
+    predictor: Predictor,
+    options: BatchOptions,
+    *,
+    digest: str | None = None,
+    on_progress: Progress | None = None,
+) -> CaseResult:
+    """Segment one scan from file to files.
+
+    Args:
+        case: the scan, and where its labels go.
+        predictor: the network.
+        options: what is done with it.
+        digest: of the scan's bytes, where they are known already.
+        on_progress: takes the name of the stage and the share done.
+
+    Raises:
+        VisceraError: the case fails.
+    """
+    options.check(predictor)
+    digest = file_digest(case.source) if digest is None else digest
+    outputs = _outputs(case, predictor, options, digest)
+    outputs.check(case.source, options.organs_of(predictor))
+    return _segment(case, predictor, options, outputs, on_progress)
+
+
+def _segment_unless_finished(
+    case: BatchCase, predictor: Predictor, options: BatchOptions, callbacks: BatchCallbacks
+) -> CaseResult:
+    """One case of a batch; its failure is part of the result."""
+    organs = options.organs_of(predictor)
+    outputs = _outputs(case, predictor, options, file_digest(case.source))
+    if not options.outputs.overwrite:
+        is_ours = outputs.is_up_to_date(case.source)
+        if is_ours and outputs.is_complete(organs):
+            return CaseResult(case)
+        # Files of an interrupted run are made again; files of others are not touched.
+        outputs = replace(outputs, options=replace(options.outputs, overwrite=is_ours))
+    try:
+        outputs.check(case.source, organs)
+        with callbacks.progress(case) as on_progress:
+            return _segment(case, predictor, options, outputs, on_progress)
+    except UsageError:
+        raise
+    except VisceraError as error:
+        return CaseResult(case, error=error)
+
+
+def _segment(
+    case: BatchCase,
+    predictor: Predictor,
+    options: BatchOptions,
+    outputs: CaseOutputs,
+    on_progress: Progress | None,
+) -> CaseResult:
+    stages, read = Stages(on_progress=on_progress), options.read
+    with stages.stage("read"):
+        volume = as_volume(
+            case.source,
+            name=case.name,
+            volume_index=read.volume_index,
+            series=read.series,
+            allow_bad_slices=read.allow_bad_slices,
+            strict=read.strict,
+            memory_limit_mb=predictor.memory_limit_mb,
+            threads=predictor.threads,
+        ).shifted(read.hu_offset)
+    outputs.check_volume(volume)
+    segmentation = predictor.segment(volume, strict=read.strict, stages=stages)
+    if options.organs:
+        segmentation = segmentation.only(options.organs)
+    if options.keep_phi:
+        provenance = {**segmentation.provenance, "patient": patient_identity(volume)}
+        segmentation = replace(segmentation, provenance=provenance)
+    return CaseResult(case, report=outputs.write(segmentation, stages))
+
+
+def _outputs(
+    case: BatchCase, predictor: Predictor, options: BatchOptions, digest: str
+) -> CaseOutputs:
+    """The files of a case, signed with all that shapes its labels."""
+    read = options.read
+    settings = [
+        digest,
+        [organ.id for organ in options.organs],
+        read.volume_index,
+        read.series,
+        read.allow_bad_slices,
+        read.hu_offset,
+        predictor.engine_name,
+        predictor.precision,
+    ]
+    return CaseOutputs(case.labels_path, options.outputs, predictor.signature(settings))

@@ -1,0 +1,1 @@
+"""Whole processes measured side by side, as FLARE measures them."""

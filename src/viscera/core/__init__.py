@@ -1,0 +1,1 @@
+"""The nouns of the house: affine, organs, HU, volume, label map, components, phantom."""

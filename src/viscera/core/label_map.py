@@ -1,0 +1,67 @@
+"""LabelMap: label values on their grid, of whatever label scheme."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from viscera.core.affine import Affine
+from viscera.errors import InputError
+from viscera.findings import Finding
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class LabelMap:
+    """Labels of one case, as they are stored.
+
+    Attributes:
+        values: [i, j, k], any real type.
+        affine: voxel indices to RAS millimetres.
+        name: the case's name.
+        header_spacing_mm: the spacing that the header states on its own, which FLARE's script
+            uses. Anywhere else the spacing of the affine counts.
+        findings: what reading noticed.
+    """
+
+    values: NDArray[Any]
+    affine: Affine
+    name: str
+    header_spacing_mm: tuple[float, float, float]
+    findings: tuple[Finding, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<LabelMap {self.name!r} {self.values.shape} {self.affine.axcodes}>"
+
+    @classmethod
+    def of(
+        cls,
+        values: NDArray[Any],
+        affine: Affine | ArrayLike,
+        *,
+        name: str = "labels",
+        header_spacing_mm: tuple[float, float, float] | None = None,
+    ) -> LabelMap:
+        """A label map from an array and its affine; `viscera.as_label_map` takes anything else.
+
+        Args:
+            values: [i, j, k], any real type.
+            affine: (4, 4) matrix from voxel indices to RAS millimetres.
+            name: the case's name.
+            header_spacing_mm: as a header states it; that of the affine where not given.
+
+        Raises:
+            InputError: no real numbers, not three-dimensional, or no usable affine.
+        """
+        values = np.asarray(values)
+        if values.ndim != 3 or values.dtype.kind not in "biuf":
+            raise InputError(
+                "a label map of three dimensions and real numbers",
+                found=f"shape {values.shape} of {values.dtype}",
+                remedy="pass one label map as [i, j, k]",
+                where=name,
+            )
+        matrix = affine if isinstance(affine, Affine) else Affine(affine)
+        return cls(values, matrix, name, header_spacing_mm or matrix.spacing_mm)

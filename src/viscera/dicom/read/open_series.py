@@ -1,0 +1,165 @@
+"""From a folder, an archive or a file to one series, opened as a volume."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from viscera.core.volume import Volume
+from viscera.dicom.read.files import list_files
+from viscera.dicom.read.lazy_voxels import DicomVoxels
+from viscera.dicom.read.pixels import check_decoder
+from viscera.dicom.read.series import CtSeries, SeriesListing, choice_reason, group_series
+from viscera.dicom.read.slices import CtSlice, read_slices
+from viscera.dicom.read.stack import build_stack
+from viscera.errors import InputError, NothingToSegmentError, VisceraError, option
+from viscera.findings import Finding
+from viscera.runtime.extras import require_extra
+
+
+def find_series(source: str | Path) -> SeriesListing:
+    """All CT series in a folder and its subfolders, a zip archive, or one file.
+
+    Raises:
+        InputError: pydicom is not installed, or an archive cannot be read.
+        ResourceError: more files than any study has.
+    """
+    source = Path(source)
+    require_extra("pydicom", where=source)
+    slices: list[CtSlice] = []
+    damaged: list[Exception] = []
+    others = 0
+    for file in list_files(source):
+        try:
+            file_slices = read_slices(file)
+        except VisceraError as error:
+            damaged.append(error)
+            continue
+        slices += file_slices or []
+        others += not file_slices
+    series, scouts = group_series(slices)
+    return SeriesListing(series, others, scouts, tuple(damaged))
+
+
+def open_series(
+    source: str | Path,
+    *,
+    series: str | None = None,
+    strict: bool = False,
+    allow_bad_slices: bool = False,
+    name: str = "series",
+    threads: int | None = None,
+) -> Volume:
+    """The series one would segment, as a volume whose voxels stay in their files.
+
+    Args:
+        source: folder, zip archive or file.
+        series: Series Instance UID of the one to take.
+        strict: refuse where several are alike, and what else deserves a warning.
+        allow_bad_slices: slices that cannot be read are filled from their neighbours.
+        name: the case's name.
+        threads: most that may decode at a time; all that the process may use where not given.
+
+    Raises:
+        InputError: no such series, several patients, or a series that makes no volume.
+        NothingToSegmentError: no CT at all; or several alike, when strict.
+        ResourceError: a file that declares more than it can hold.
+    """
+    source = Path(source)
+    listing = find_series(source)
+    if listing.damaged and not (allow_bad_slices and listing.series):
+        raise listing.damaged[0]
+    taken, findings = _choose_series(listing, series, source, strict=strict)
+    for ct_slice in taken.slices:
+        check_decoder(ct_slice)
+    if listing.others:
+        message = f"{listing.others} files are no CT image and were left out"
+        findings.append(Finding("info", "dicom-others", message))
+    if listing.damaged:
+        message = f"{len(listing.damaged)} files could not be read and were left out"
+        findings.append(Finding("warning", "dicom-damaged", message, "export them again"))
+    stack = build_stack(taken.slices, where=source, allow_bad_slices=allow_bad_slices)
+    findings += [*_slice_findings(taken), *stack.findings]
+    warnings = [finding for finding in findings if finding.level == "warning"]
+    if strict and warnings:
+        raise InputError(
+            "a series about which nothing must be assumed",
+            found=warnings[0].raw_message,
+            remedy=warnings[0].raw_hint or f"leave {option('strict')} out",
+            where=source,
+        )
+    voxels = DicomVoxels(stack, allow_bad_slices, threads=threads)
+    return Volume(voxels, stack.affine, name, findings=tuple(findings), slice_stack=stack)
+
+
+def _choose_series(
+    listing: SeriesListing, uid: str | None, source: Path, *, strict: bool
+) -> tuple[CtSeries, list[Finding]]:
+    """The series to take, and what there is to say about the choice."""
+    if not listing.series:
+        raise NothingToSegmentError(
+            "a CT series",
+            found=listing.described,
+            remedy="name a folder that holds CT images, or a volume",
+            where=source,
+        )
+    if uid is not None:
+        of_uid = [candidate for candidate in listing.series if candidate.uid == uid]
+        if not of_uid:
+            raise InputError(
+                f"a CT series {uid}",
+                found=", ".join(candidate.uid or "(no UID)" for candidate in listing.series[:5]),
+                remedy="choose one that 'viscera info' lists",
+                where=source,
+            )
+        if len(of_uid) > 1:
+            raise InputError(
+                "one series of this UID",
+                found=f"{len(of_uid)}, of several patients or studies",
+                remedy="name the folder of one patient",
+                where=source,
+            )
+        return of_uid[0], []
+    if listing.studies > 1:
+        raise InputError(
+            "the series of one study of one patient",
+            found=f"{listing.studies} studies or patients",
+            remedy=f"choose a series with {option('series', 'UID')}; 'viscera info' lists them",
+            where=source,
+        )
+    if listing.ambiguous and strict:
+        raise NothingToSegmentError(
+            "one series that is clearly the likeliest",
+            found="several alike",
+            remedy=f"choose one with {option('series', 'UID')}; 'viscera info' lists them",
+            where=source,
+        )
+    if len(listing.series) == 1:
+        return listing.series[0], []
+    taken, passed_over = (
+        listing.series[0],
+        ", ".join(str(candidate.number) for candidate in listing.series[1:6]),
+    )
+    message = f"series {taken.number} was taken ({choice_reason(listing)}), not {passed_over}"
+    level = "warning" if listing.ambiguous else "info"
+    hint = f"choose with {option('series', 'UID')}; 'viscera info' lists them"
+    return taken, [Finding(level, "dicom-series", message, hint)]  # type: ignore[arg-type]
+
+
+def _slice_findings(series: CtSeries) -> list[Finding]:
+    """What the slices' headers tell."""
+    findings = []
+    if series.scouts:
+        message = f"{series.scouts} scouts in the series were left out"
+        findings.append(Finding("info", "dicom-scouts", message))
+    if any(ct_slice.imager_spacing for ct_slice in series.slices):
+        message = "pixel spacing is that of the detector, for want of the patient's"
+        findings.append(Finding("warning", "dicom-imager-spacing", message, "check the volumes"))
+    if not all(ct_slice.rescaled for ct_slice in series.slices):
+        message = "RescaleIntercept is missing: stored values were taken for HU"
+        findings.append(Finding("warning", "dicom-not-rescaled", message, "check the preview"))
+    if any(ct_slice.inverted for ct_slice in series.slices):
+        findings.append(Finding("fixed", "dicom-inverted", "MONOCHROME1 pixels were inverted"))
+    if any(ct_slice.odd_preamble for ct_slice in series.slices):
+        message = "a file begins as a program does; nothing of it was run or written on"
+        findings.append(Finding("warning", "dicom-preamble", message, "check the file for malware"))
+    return findings

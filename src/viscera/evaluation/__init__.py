@@ -1,0 +1,1 @@
+"""Predictions compared with the ground truth: one case, or a cohort."""

@@ -1,0 +1,87 @@
+"""failures.csv: which cases of a batch failed, and why."""
+
+from __future__ import annotations
+
+import csv
+import io
+from pathlib import Path
+
+from viscera.errors import BatchError, OutputError, VisceraError, Wording, option, python_wording
+from viscera.runtime.atomic_files import write_text
+
+_COLUMNS = ("file", "exit_code", "expected", "found", "remedy")
+_HEADER = ",".join(_COLUMNS).encode()
+
+
+class FailureList:
+    """The failures of one batch. Names files, never their folders."""
+
+    def __init__(self, path: Path, wording: Wording = python_wording) -> None:
+        """Make sure that the list may be written.
+
+        Args:
+            path: of the list.
+            wording: how options are spelled in it.
+
+        Raises:
+            OutputError: a file of that name exists and is not such a list.
+        """
+        self.path = path
+        self._wording = wording
+        self._rows: list[tuple[str, int, str, str, str]] = []
+        if path.exists() and not (path.is_file() and path.read_bytes().startswith(_HEADER)):
+            raise OutputError(
+                "a place for the list of failures",
+                found="a file that viscera did not write",
+                remedy=f"rename it, or choose another {option('output')}",
+                where=path,
+            )
+
+    def add(self, file: str, error: VisceraError) -> None:
+        """Note a case that failed.
+
+        Args:
+            file: its name.
+            error: why.
+        """
+        parts = (self._wording(text) for text in (error.expected, error.found, error.remedy))
+        expected, found, remedy = parts
+        self._rows.append((file, error.exit_code, expected, found, remedy))
+
+    def write(self) -> None:
+        """Write the list, or remove that of an earlier run where nothing failed.
+
+        Raises:
+            OutputError: not writable.
+        """
+        if not self._rows:
+            self.path.unlink(missing_ok=True)
+            return
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows])
+        write_text(self.path, text.getvalue(), overwrite=True)
+
+    def error(self, cases: int) -> BatchError | None:
+        """What a command ends in: None where nothing failed.
+
+        Args:
+            cases: how many there were.
+        """
+        return batch_error(len(self._rows), cases, self.path)
+
+
+def batch_error(failed: int, cases: int, list_path: Path) -> BatchError | None:
+    """The error of a batch of which some cases failed; None where none did.
+
+    Args:
+        failed: how many.
+        cases: of how many.
+        list_path: of the list of failures.
+    """
+    if not failed:
+        return None
+    return BatchError(
+        f"all {cases} cases to succeed",
+        found=f"{failed} that failed",
+        remedy=f"see {list_path}, correct what it names, and run again",
+    )

@@ -1,0 +1,118 @@
+"""Label schemes by name, or from a user's file.
+
+The file is TOML:
+
+    other = [14, 15]              # values that stand for nothing of ours
+    [labels]
+    liver = 6
+    stomach = [7, 16]             # several values may make one organ
+
+or a nnU-Net ``dataset.json``, whose names are recognised where they can be.
+"""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from viscera.core.label_schemes import HIGHEST_LABEL, LABEL_SCHEMES, LabelScheme
+from viscera.core.organs import select_organs
+from viscera.errors import InputError, UsageError
+from viscera.io.read import path_exists
+
+_REMEDY = "correct the file"
+# Names that data sets use for our organs, beside ours.
+_ALIASES = {
+    "ivc": "inferior_vena_cava", "postcava": "inferior_vena_cava",
+    "rk": "kidney_right", "lk": "kidney_left",
+    "rag": "adrenal_gland_right", "lag": "adrenal_gland_left",
+    "right_adrenal_gland": "adrenal_gland_right", "left_adrenal_gland": "adrenal_gland_left",
+    "gall_bladder": "gallbladder", "oesophagus": "esophagus",
+}  # fmt: skip
+
+
+def read_label_scheme(name_or_file: str | Path | LabelScheme) -> LabelScheme:
+    """A built-in label scheme by name, or one from a file.
+
+    Raises:
+        UsageError: neither.
+        InputError: the file is not a mapping.
+    """
+    if isinstance(name_or_file, LabelScheme):
+        return name_or_file
+    if str(name_or_file).lower() in LABEL_SCHEMES:
+        return LABEL_SCHEMES[str(name_or_file).lower()]
+    path = Path(name_or_file)
+    if not path_exists(path):
+        names = ", ".join(LABEL_SCHEMES)
+        problem = repr(str(name_or_file))
+        remedy = "name one of these, or a mapping file"
+        raise UsageError(f"{names}, or a file", found=problem, remedy=remedy)
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        is_json = path.suffix.lower() == ".json"
+        content = json.loads(text) if is_json else tomllib.loads(text)
+    except (OSError, ValueError, RecursionError) as error:
+        raise InputError("TOML or JSON", found=str(error), remedy=_REMEDY, where=path) from error
+    return _scheme_from_table(content, path, named_by_us=not is_json)
+
+
+def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelScheme:
+    """The mapping of a file; names that are none of ours are an error in our own format only."""
+    if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
+        raise InputError(
+            "a table 'labels' of organ names and values", found="none", remedy=_REMEDY, where=path
+        )
+    if named_by_us and (extra := set(content) - {"labels", "other"}):
+        raise InputError(
+            "the keys 'labels' and 'other' only", found=repr(min(extra)), remedy=_REMEDY, where=path
+        )
+    if not named_by_us and all(str(key).isdigit() for key in content["labels"]):
+        # The first version of nnU-Net's file has it the other way round.
+        turned = {str(name): int(value) for value, name in content["labels"].items()}
+        content = {**content, "labels": turned}
+    values: dict[str, tuple[int, ...]] = {}
+    others = set(_label_values(content.get("other", []), "other", path)) if named_by_us else set()
+    for name, value in content["labels"].items():
+        sources = _label_values(value, name, path)
+        try:
+            key = _ALIASES.get(str(name).strip().lower().replace(" ", "_").replace("-", "_"), name)
+            (organ,) = select_organs([key])
+        except UsageError as error:
+            if named_by_us:
+                raise InputError(
+                    "an organ's name", found=repr(name), remedy=error.remedy, where=path
+                ) from error
+            others.update(sources)
+            continue
+        values[organ.name] = values.get(organ.name, ()) + sources
+    every = [value for sources in values.values() for value in sources] + sorted(others)
+    if repeated := {value for value in every if every.count(value) > 1}:
+        raise InputError(
+            "one meaning a value", found=f"several of {min(repeated)}", remedy=_REMEDY, where=path
+        )
+    if 0 in every:
+        if named_by_us or any(0 in sources for sources in values.values()):
+            raise InputError(
+                "0 to be background", found="a meaning for it", remedy=_REMEDY, where=path
+            )
+        others.discard(0)
+    if not values:
+        raise InputError(
+            "at least one of the thirteen organs", found="none", remedy=_REMEDY, where=path
+        )
+    return LabelScheme(path.name, values, frozenset(others))
+
+
+def _label_values(value: Any, name: str, path: Path) -> tuple[int, ...]:
+    values = value if isinstance(value, list) else [value]
+    if not all(type(v) is int and 0 <= v <= HIGHEST_LABEL for v in values):
+        raise InputError(
+            f"whole numbers from 0 to {HIGHEST_LABEL} for '{name}'",
+            found=repr(value),
+            remedy=_REMEDY,
+            where=path,
+        )
+    return tuple(values)

@@ -1,0 +1,31 @@
+"""Stored: what a file holds, before anyone says whether it means Hounsfield units or labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.core.affine import Affine
+from viscera.findings import Finding
+
+
+@dataclass(frozen=True, eq=False)
+class RawVolume:
+    """One volume as it lies in its file.
+
+    Attributes:
+        values: [i, j, k] in the stored type, Fortran order.
+        affine: voxel indices to RAS millimetres.
+        slope, inter: what the values mean is ``values * slope + inter``.
+        nifti_header: the header's bytes where the file is NIfTI.
+        findings: what reading noticed.
+    """
+
+    values: NDArray[np.generic]
+    affine: Affine
+    slope: float = 1.0
+    inter: float = 0.0
+    nifti_header: bytes | None = None
+    findings: tuple[Finding, ...] = ()

@@ -1,0 +1,120 @@
+"""Checks of a volume before it is segmented: is this a CT at all, and does its grid make sense?"""
+
+from __future__ import annotations
+
+from math import gcd
+
+import numpy as np
+
+from viscera.core.volume import Hu, Volume
+from viscera.errors import InputError, option
+from viscera.findings import Finding
+
+SHEAR_LIMIT_DEG = 1.0
+_OBLIQUE_DEG = 5.0
+_FEW_SLICES = 8
+_USUAL_SPACING_MM = (0.2, 15.0)
+_WIDEST_MM, _NARROWEST_MM = 3000.0, 20.0
+_MOST_LABELS = 128  # fewer distinct whole values than this are a label map
+_SAMPLE = 200_000
+
+
+def check_volume(volume: Volume, *, strict: bool = False) -> list[Finding]:
+    """Everything about a volume that a reader of the result should know.
+
+    Args:
+        volume: the CT.
+        strict: refuse a sheared grid instead of noting it.
+
+    Raises:
+        InputError: it is a label map, its extent is absurd, or, when strict, its grid is sheared.
+    """
+    return [*check_grid(volume, strict=strict), *check_values(volume.data, where=volume.name)]
+
+
+def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
+    """What a reader should know about a volume's grid, before a voxel is read.
+
+    Args:
+        volume: the CT.
+        strict: refuse a sheared grid instead of noting it.
+
+    Raises:
+        InputError: its extent is absurd, or, when strict, it is sheared.
+    """
+    affine, findings = volume.affine, []
+    spacing = " x ".join(f"{s:.3g}" for s in affine.spacing_mm)
+    extent = [s * n for s, n in zip(affine.spacing_mm, volume.shape, strict=True)]
+    if max(extent) > _WIDEST_MM or max(extent) < _NARROWEST_MM:
+        raise InputError(
+            f"a scan between {_NARROWEST_MM:.0f} and {_WIDEST_MM:.0f} mm in size",
+            found=f"{' x '.join(f'{e:.4g}' for e in extent)} mm",
+            remedy="correct the spacing or the units in the header",
+            where=volume.name,
+        )
+    low, high = _USUAL_SPACING_MM
+    if min(affine.spacing_mm) < low or max(affine.spacing_mm) > high:
+        message = f"voxels of {spacing} mm are unusual for a CT"
+        findings.append(
+            Finding("warning", "spacing-unusual", message, "check the header's spacing")
+        )
+    if min(volume.shape) < _FEW_SLICES:
+        message = f"only {min(volume.shape)} voxels along one axis"
+        hint = "organs that are cut off are found less reliably"
+        findings.append(Finding("warning", "few-slices", message, hint))
+    if affine.shear_deg > SHEAR_LIMIT_DEG:
+        if strict:
+            raise InputError(
+                "a grid with right angles",
+                found=f"a shear of {affine.shear_deg:.1f} degrees",
+                remedy=f"leave out {option('strict')} to have it resampled",
+                where=volume.name,
+            )
+        message = f"the grid is sheared by {affine.shear_deg:.1f} degrees and was resampled"
+        findings.append(Finding("warning", "sheared", message))
+    elif affine.obliquity_deg > _OBLIQUE_DEG:
+        message = (
+            f"the grid is turned by {affine.obliquity_deg:.0f} degrees; nearest axes were used"
+        )
+        findings.append(Finding("warning", "oblique", message, "look at the preview"))
+    return findings
+
+
+def check_values(hu: Hu, *, where: object) -> list[Finding]:
+    """What there is to say about intensities, by a sample of them.
+
+    Args:
+        hu: all voxels, or an even selection.
+        where: the case, for messages.
+
+    Raises:
+        InputError: it is a label map.
+    """
+    flat = hu.ravel(order="K")
+    stride = max(1, flat.size // _SAMPLE)
+    while gcd(stride, flat.size) > 1:  # a common divisor would sample the same few columns
+        stride += 1
+    sample = flat[::stride]
+    values = np.unique(sample)
+    low, high = float(values[0]), float(values[-1])
+    is_whole = sample.dtype.kind == "i"
+    if is_whole and low >= 0 and high <= 255 and 2 <= values.size < _MOST_LABELS:
+        raise InputError(
+            "a CT in HU",
+            found=f"what looks like a label map ({values.size} whole values, {low:g} to {high:g})",
+            remedy="pass the CT itself",
+            where=where,
+        )
+    if low == high:
+        message = f"all voxels are {low:g}"
+        return [Finding("warning", "constant", message, "check how the CT was exported")]
+    if low >= -50 and high <= 255:
+        hint = "stored already windowed? Export the CT in HU"
+        message = f"values from {low:g} to {high:g} do not look like HU"
+        return [Finding("warning", "not-hu", message, hint)]
+    # Air makes up much of a field of view: in HU it lies at -1000.
+    if low >= -200 and np.percentile(sample, 5) > -200 and high > 800:
+        message = f"values from {low:g} to {high:g} do not look like HU: no air below -200"
+        hint = f"stored with an offset? Try {option('hu_offset', '-1024')}"
+        return [Finding("warning", "not-hu", message, hint)]
+    return []

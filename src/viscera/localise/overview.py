@@ -1,0 +1,106 @@
+"""Overview: a scan at a few millimetres, which tells what of it a network needs to see."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.core.boxes import Box
+from viscera.core.volume import Volume
+from viscera.grid.orientation import Orientation, ScanPlane
+from viscera.localise.body import body_box, trunk_slices
+
+COARSE_MM = 4.0  # fine enough to tell a table from a back
+_DENSE_HU = -300.0  # above is body: all of it but lungs and gas
+
+
+@dataclass(frozen=True, eq=False)
+class Overview:
+    """Every n-th voxel of a scan, in the frame [z, y, x] of a network's orientation.
+
+    It is always taken in that one frame, so that every storage of a scan gives the same result.
+
+    Attributes:
+        hu: the voxels.
+        spacing_mm: z, y, x of them.
+        steps: how many voxels of the scan lie between them along z, y, x.
+        shape: z, y, x voxels of the scan.
+    """
+
+    hu: NDArray[Any]
+    spacing_mm: tuple[float, float, float]
+    steps: tuple[int, int, int]
+    shape: tuple[int, int, int]
+
+    @classmethod
+    def of(cls, volume: Volume, orientation: Orientation) -> Overview:
+        """The overview of a scan that is read for nothing else.
+
+        Args:
+            volume: the scan.
+            orientation: of the network.
+
+        Raises:
+            InputError: the file is damaged.
+        """
+        sampler = CoarseSampler(volume, orientation)
+        for _ in sampler.pass_through(orientation.planes(volume)):
+            pass
+        return sampler.overview()
+
+    def box(self, *, in_plane: bool) -> Box:
+        """The box [z, y, x] in voxels of the scan outside of which no organ can be.
+
+        Head and legs are left out, and slices of air; where nothing dense is found, nothing is.
+
+        Args:
+            in_plane: also leave out what lies beside the body.
+        """
+        dense = self.hu > _DENSE_HU
+        if not dense.any():
+            return tuple(slice(0, n) for n in self.shape)  # type: ignore[return-value]
+        coarse_box = [trunk_slices(dense, self.spacing_mm)]
+        if in_plane:
+            coarse_box += body_box(dense[coarse_box[0]], self.spacing_mm[1:])
+        else:
+            coarse_box += [slice(0, n) for n in dense.shape[1:]]
+        z, y, x = (
+            slice(part.start * step, n if part.stop >= m else min(n, part.stop * step))
+            for part, step, n, m in zip(
+                coarse_box, self.steps, self.shape, dense.shape, strict=True
+            )
+        )
+        return z, y, x
+
+
+class CoarseSampler:
+    """Takes the overview while the planes of a scan pass by on their way to another reader."""
+
+    def __init__(self, volume: Volume, orientation: Orientation) -> None:
+        self._shape = tuple(int(n) for n in orientation.reorder(volume.shape))
+        spacing_mm = orientation.reorder(volume.affine.spacing_mm)
+        self._steps = tuple(max(1, round(COARSE_MM / s)) for s in spacing_mm)
+        self._spacing_mm = tuple(s * step for s, step in zip(spacing_mm, self._steps, strict=True))
+        self._sampled: dict[int, NDArray[Any]] = {}
+
+    def pass_through(self, planes: Iterable[ScanPlane]) -> Iterator[ScanPlane]:
+        """The same planes; every n-th pixel of every n-th plane is kept."""
+        step_z, step_y, step_x = self._steps
+        for plane in planes:
+            # Stacks thinner than a step still give one slice.
+            if plane.number % step_z == min(step_z // 2, self._shape[0] - 1):
+                first_y, first_x = (
+                    min(step // 2, n - 1)
+                    for step, n in zip((step_y, step_x), plane.hu.shape, strict=True)
+                )
+                self._sampled[plane.number] = plane.hu[first_y::step_y, first_x::step_x].copy()
+            yield plane
+
+    def overview(self) -> Overview:
+        """What was sampled, once all planes have passed."""
+        hu = np.stack([self._sampled[number] for number in sorted(self._sampled)])
+        return Overview(hu, self._spacing_mm, self._steps, self._shape)  # type: ignore[arg-type]

@@ -1,0 +1,120 @@
+"""The preview: three planes with contours, as a radiologist hangs them, and what was found."""
+
+from __future__ import annotations
+
+import io
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageDraw
+
+from viscera.core.organs import Organ
+from viscera.grid.orientation import Orientation
+from viscera.report.pictures.panel import (
+    DIM,
+    GAP_PX,
+    INK,
+    PAPER,
+    WINDOW_HU,
+    CutPlane,
+    draw_cut,
+    font,
+    organ_surroundings,
+)
+from viscera.segmentation import Segmentation
+
+_PANEL_PX = 560  # height of a panel; widths follow the anatomy
+_WIDEST_PX = 1.35 * _PANEL_PX
+_LEGEND_PX, _HEAD_PX, _FOOT_PX = 300, 54, 30
+_VISIBLE_VOXELS = 20  # fewer voxels on a cut do not make an organ visible
+
+
+def preview_png(segmentation: Segmentation) -> bytes:
+    """A PNG of axial, coronal and sagittal cuts through the organs.
+
+    Cuts follow radiological convention: the patient's right is on the left of the picture, and
+    voxels keep their true proportions. Each cut is where most organs show.
+    """
+    volumes_ml = segmentation.volumes_ml()
+    organs = [organ for organ in segmentation.organs if volumes_ml[organ.name] > 0]
+    columns = _columns(_planes(segmentation), organs)
+    width = sum(c.width for c in columns) + GAP_PX * (len(columns) + 1) + _LEGEND_PX
+    page = Image.new("RGB", (width, _HEAD_PX + _PANEL_PX + _FOOT_PX), PAPER)
+    pen = ImageDraw.Draw(page)
+    pen.text((GAP_PX, 14), segmentation.volume.name, INK, font(24))
+    left = GAP_PX
+    for column in columns:
+        page.paste(column, (left, _HEAD_PX))
+        left += column.width + GAP_PX
+    _legend(pen, left + 8, segmentation, volumes_ml)
+    bundle_name = str(segmentation.provenance.get("bundle", {}).get("name", ""))
+    foot = f"viscera  {bundle_name}   window {WINDOW_HU[0]:.0f} to {WINDOW_HU[1]:.0f} HU"
+    foot += "   research use, not a medical device"
+    pen.text((GAP_PX, _HEAD_PX + _PANEL_PX + 8), foot, DIM, font(13))
+    file = io.BytesIO()
+    page.save(file, "PNG")
+    return file.getvalue()
+
+
+def _planes(segmentation: Segmentation) -> list[CutPlane]:
+    """The three cuts, each where most organs show."""
+    affine = segmentation.affine
+    upright = Orientation.fit(affine, "LPS")  # x to the left, y to the back, z up
+    spacing_mm = upright.reorder(affine.spacing_mm)
+    labels = upright.view(segmentation.labels)
+    box = organ_surroundings(labels, spacing_mm)
+    labels, hu = labels[box], upright.view(segmentation.volume.data)[box]
+    dz, dy, dx = spacing_mm
+    nz, ny, nx = labels.shape
+    z, y, x = (_best_cut(labels, axis) for axis in range(3))
+    return [
+        CutPlane("Axial", hu[z], labels[z], (ny * dy, nx * dx), ("R", "L", "A", "P")),
+        CutPlane("Coronal", hu[::-1, y], labels[::-1, y], (nz * dz, nx * dx), ("R", "L", "S", "I")),
+        CutPlane(
+            "Sagittal", hu[::-1, :, x], labels[::-1, :, x], (nz * dz, ny * dy), ("A", "P", "S", "I")
+        ),
+    ]
+
+
+def _best_cut(labels: NDArray[np.uint8], axis: int) -> int:
+    """The cut with most organs on it, among equals the one with most labelled area."""
+    n = int(labels.shape[axis])
+    if not labels.any():
+        return n // 2
+    merits = [0.0] * n
+    for position in range(n):
+        counts = np.bincount(labels.take(position, axis=axis).ravel(), minlength=256)[1:]
+        # Area breaks ties; it stays below 1.
+        visible = float((counts >= _VISIBLE_VOXELS).sum())
+        merits[position] = visible + float(counts.sum()) / labels.size
+    return merits.index(max(merits))
+
+
+def _columns(planes: list[CutPlane], organs: list[Organ]) -> list[Image.Image]:
+    """The panels side by side; coronal and sagittal above each other where the stack is short."""
+    axial, coronal, sagittal = planes
+    if 2 * coronal.size_mm[0] > coronal.size_mm[1]:
+        return [draw_cut(plane, organs, _PANEL_PX, most_width=_WIDEST_PX) for plane in planes]
+    half = (_PANEL_PX - GAP_PX) // 2
+    pair = [draw_cut(plane, organs, half, most_width=_WIDEST_PX) for plane in (coronal, sagittal)]
+    column = Image.new("RGB", (max(p.width for p in pair), _PANEL_PX), PAPER)
+    column.paste(pair[0], (0, 0))
+    column.paste(pair[1], (0, _PANEL_PX - half))
+    return [draw_cut(axial, organs, _PANEL_PX, most_width=_WIDEST_PX), column]
+
+
+def _legend(
+    pen: ImageDraw.ImageDraw, left: int, segmentation: Segmentation, volumes_ml: dict[str, float]
+) -> None:
+    cut = segmentation.cut_organs()
+    row = min(38, (_PANEL_PX - 10) // max(1, len(segmentation.organs)))
+    for number, organ in enumerate(segmentation.organs):
+        top = _HEAD_PX + 6 + number * row
+        volume = volumes_ml[organ.name]
+        ink = INK if volume else DIM
+        box = (left, top, left + 18, top + 18)
+        pen.rounded_rectangle(box, 4, organ.colour if volume else None, organ.colour)
+        pen.text((left + 30, top - 1), organ.title, ink, font(17))
+        text = f"{volume:,.0f} ml" if volume >= 10 else f"{volume:.1f} ml" if volume else "none"
+        text = f"> {text}" if organ.name in cut else text  # the scan cuts it: a lower bound
+        pen.text((left + _LEGEND_PX - 34, top - 1), text, ink, font(17), anchor="ra")

@@ -1,0 +1,1 @@
+"""Process-level services: threads, memory, stages, files written whole."""

@@ -1,0 +1,106 @@
+"""What this process may use: CPU threads and memory, container limits included."""
+
+from __future__ import annotations
+
+import os
+import re
+from contextlib import suppress
+from pathlib import Path
+
+from viscera.errors import ResourceError, UsageError, option
+
+# Where a container's memory limit and use stand: cgroup v2, then v1.
+_CGROUP_MEMORY = (
+    (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
+    (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
+)
+_UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
+
+
+def thread_count(requested: int | None = None) -> int:
+    """Threads to use: as requested, else OMP_NUM_THREADS, else the CPUs this process may run on.
+
+    CPU affinity and a cgroup's quota both count.
+
+    Raises:
+        UsageError: fewer than one was requested.
+    """
+    if requested is not None:
+        if requested < 1:
+            raise UsageError(
+                "at least one thread", found=f"{requested}", remedy="choose another value"
+            )
+        return requested
+    with suppress(KeyError, ValueError):
+        from_environment = int(os.environ["OMP_NUM_THREADS"].split(",")[0])
+        if from_environment > 0:
+            return from_environment
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    return max(1, min(usable or 1, _cgroup_cpus()))
+
+
+def available_mb() -> float:
+    """Memory that can still be taken without swapping, in MB (10^6 bytes)."""
+    free = float("inf")
+    with suppress(OSError, ValueError, IndexError):
+        info = Path("/proc/meminfo").read_text(encoding="ascii")
+        free = int(info.split("MemAvailable:")[1].split()[0]) * 1024 / 1e6
+    if free == float("inf"):
+        with suppress(AttributeError, ValueError, OSError):  # macOS has the total only
+            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.7 / 1e6
+    for folder, most, now in _CGROUP_MEMORY:
+        with suppress(OSError, ValueError, IndexError):  # cgroup v2 writes "max" for no limit
+            limit = int((folder / most).read_text(encoding="ascii"))
+            used = int((folder / now).read_text(encoding="ascii"))
+            # Cached files count as used, but the kernel gives them back on demand.
+            cached = (folder / "memory.stat").read_text(encoding="ascii").split("inactive_file ")[1]
+            free = min(free, (limit - used + int(cached.split()[0])) / 1e6)
+    return free if free != float("inf") else 4000.0
+
+
+def parse_memory(text: str) -> float:
+    """MB of a size such as ``800M`` or ``1.5G`` (powers of ten).
+
+    Raises:
+        UsageError: not such a size.
+    """
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*([KMGT]?)I?B?", text.strip().upper())
+    if not match or float(match[1]) <= 0:
+        raise UsageError(
+            "a memory size such as 800M or 1.5G", found=repr(text), remedy="choose another value"
+        )
+    return float(match[1]) * _UNITS_MB[match[2]]
+
+
+def require_memory(need_mb: float, limit_mb: float, *, what: str, where: object = None) -> None:
+    """Stop before allocating what is not there.
+
+    Args:
+        need_mb: estimate of what will be allocated.
+        limit_mb: most that may be.
+        what: needs it, for the message.
+        where: file or case, for the message.
+
+    Raises:
+        ResourceError: the need is above the limit; the message names it.
+    """
+    if need_mb > limit_mb:
+        raise ResourceError(
+            f"a memory limit of at least {need_mb:.0f} MB for {what}",
+            found=f"{limit_mb:.0f} MB",
+            remedy=f"raise {option('memory_limit_mb')}, close other programs, or crop the volume",
+            where=where,
+        )
+
+
+def _cgroup_cpus() -> int:
+    """CPUs that a cgroup's quota allows, rounded up; many where there is no quota."""
+    with suppress(OSError, ValueError):
+        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        return max(1, -(-int(quota) // int(period)))
+    with suppress(OSError, ValueError):
+        v1 = Path("/sys/fs/cgroup/cpu")
+        quota_us = int((v1 / "cpu.cfs_quota_us").read_text(encoding="ascii"))
+        if quota_us > 0:
+            return max(1, -(-quota_us // int((v1 / "cpu.cfs_period_us").read_text())))
+    return 1 << 16

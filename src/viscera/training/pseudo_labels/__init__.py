@@ -1,0 +1,1 @@
+"""Labels made by a bundle, with the quality of every organ."""
