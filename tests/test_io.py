@@ -381,6 +381,33 @@ def test_huge_floats_are_broken_voxels(tmp_path):
     assert "1 voxels were NaN or infinite" in volume.findings[0].message
 
 
+@pytest.mark.parametrize("edit", ["qfac 0", "quaternion too long", "half a turn too long"])
+def test_a_qform_is_used_by_the_standards_rules(tmp_path, hu, edit):
+    """SimpleITK reads them as nifti1.h says; nibabel refuses them. RAS would mirror the patient."""
+    image = nib.Nifti1Image(hu, np.diag([-0.7, -0.8, 2.5, 1.0]))
+    image.header.set_qform(image.affine, 1)
+    image.header.set_sform(None, 0)
+    image = nib.Nifti1Image(hu, None, image.header)
+    image.header["qform_code"], image.header["sform_code"] = 1, 0
+    header = image.header
+    if edit == "qfac 0":
+        header["pixdim"][0] = 0
+        header["quatern_d"] = 1.0  # half a turn about z: LPS
+    elif edit == "quaternion too long":
+        header["quatern_b"], header["quatern_c"], header["quatern_d"] = 0.6000004, 0.8000005, 0
+    else:
+        header["quatern_b"], header["quatern_c"], header["quatern_d"] = 0, 0, 1.000001
+    nib_bytes = header.binaryblock
+    path = tmp_path / "scan.nii"
+    path.write_bytes(nib_bytes + b"\0\0\0\0" + hu.tobytes("F"))
+    volume = read_volume(path)
+    theirs = sitk.ReadImage(path)
+    lps = np.array(theirs.TransformIndexToPhysicalPoint((3, 2, 1)))
+    ras = (volume.affine.matrix @ (3, 2, 1, 1))[:3]
+    np.testing.assert_allclose(ras * (-1, -1, 1), lps, atol=1e-3)
+    assert "orientation-assumed" not in [f.code for f in volume.findings]
+
+
 def test_images_in_memory_are_judged_as_files_are(tmp_path, hu):
     image = nib.Nifti1Image(hu[..., None], AFFINE)
     image.header["xyzt_units"] = 2

@@ -17,6 +17,8 @@ Matrix = NDArray[np.float64]
 # xyzt_units code to millimetres (nifti1.h, NIFTI_UNITS_METER, _MM, _MICRON).
 _UNIT_MM = {0: 1.0, 1: 1000.0, 2: 1.0, 3: 0.001}
 _PLAUSIBLE_SPACING_MM = (0.05, 30.0)
+_LONGEST_QUATERNION = 1.01  # beyond this it is damage, not rounding
+_LEAST_REAL_SQUARE = 1e-7  # below this nifti1_io.c takes the real part for 0
 
 
 class ChosenAffine(NamedTuple):
@@ -65,7 +67,9 @@ def choose_affine(header: Any, where: Path, *, strict: bool) -> ChosenAffine:
             where=where,
         )
     else:
-        matrix, assumption = _assume_ras(pixdim, where, strict=strict)
+        is_damaged = int(header["qform_code"]) > 0
+        problem = "no sform and a damaged qform" if is_damaged else "neither sform nor qform"
+        matrix, assumption = _assume_ras(pixdim, problem, where, strict=strict)
         findings.append(assumption)
     spacing = np.sqrt((matrix[:3, :3] ** 2).sum(axis=0))
     if not np.allclose(spacing, pixdim, rtol=0.01, atol=1e-3):
@@ -85,24 +89,49 @@ def _read_sform(header: Any) -> Matrix | None:
 
 
 def _read_qform(header: Any) -> Matrix | None:
+    """The qform by the rules of nifti1.h, method 2; None where the header has none that is usable.
+
+    nibabel is stricter: it refuses a quaternion that rounding made longer than 1, and a qfac of 0.
+    Then left and right would have to be assumed though the header states them.
+    """
     if int(header["qform_code"]) <= 0:
         return None
-    try:
-        positive = header.copy()
-        positive["pixdim"][1:4] = np.abs(header["pixdim"][1:4])  # nibabel refuses negative ones
-        qform = np.asarray(positive.get_qform(), dtype=np.float64)
-    except Exception:  # nibabel raises several kinds for impossible quaternions
+    names = ("quatern_b", "quatern_c", "quatern_d")
+    vector = np.array([float(header[name]) for name in names])
+    length = float(np.linalg.norm(vector))
+    if not length <= _LONGEST_QUATERNION:  # also where it is not finite
         return None
+    square = 1.0 - length * length
+    if square < _LEAST_REAL_SQUARE:
+        vector, square = vector / length, 0.0
+    real = np.sqrt(square)
+    qfac = -1.0 if header["pixdim"][0] < 0 else 1.0
+    steps = np.abs(np.asarray(header["pixdim"][1:4], dtype=np.float64)) * (1.0, 1.0, qfac)
+    qform = np.eye(4)
+    qform[:3, :3] = _rotation(real, *vector) * steps
+    qform[:3, 3] = [float(header[f"qoffset_{axis}"]) for axis in "xyz"]
     return None if affine_problem(qform) else qform
 
 
-def _assume_ras(pixdim: Matrix, where: Path, *, strict: bool) -> tuple[Matrix, Finding]:
+def _rotation(a: float, b: float, c: float, d: float) -> Matrix:
+    """The rotation of a unit quaternion (nifti1.h)."""
+    return np.array(
+        [
+            [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+            [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+            [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+        ]
+    )
+
+
+def _assume_ras(
+    pixdim: Matrix, problem: str, where: Path, *, strict: bool
+) -> tuple[Matrix, Finding]:
     """An affine of the voxel size alone, with a finding that says so.
 
     Raises:
         InputError: strict, or there is no voxel size either.
     """
-    problem = "neither sform nor qform"
     if strict or not np.isfinite(pixdim).all() or (pixdim == 0).any():
         raise InputError(
             "an sform or qform",
