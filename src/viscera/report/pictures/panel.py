@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
-from viscera.core.boxes import organ_box
+from viscera.core.boxes import Box, organ_box
 from viscera.core.organs import Organ
 from viscera.core.volume import Labels
 
@@ -51,17 +52,12 @@ def draw_cut(
     big = (size[0] * _SHARPER, size[1] * _SHARPER)
     low, high = WINDOW_HU
     grey = np.clip((plane.hu.astype(np.float32) - low) / (high - low), 0, 1) * 255
-    picture = np.asarray(_resized(grey, big), dtype=np.float32)[..., None].repeat(3, axis=-1)
+    picture = np.empty((*big[::-1], 3), dtype=np.float32)
+    picture[...] = np.asarray(_resized(grey, big))[..., None]
     for organ in organs:
         mask = plane.labels == organ.id
-        if not mask.any():
-            continue
-        # Interpolated and cut at one half, so that thick slices give smooth outlines.
-        inside = np.asarray(_resized(mask.astype(np.float32), big)) > 0.5
-        edge = inside & ~_erode_mask(inside, 2 * _SHARPER - 1)
-        colour = np.array(organ.colour, dtype=np.float32)
-        picture[inside] += (colour - picture[inside]) * fill
-        picture[edge] = colour
+        if mask.any():
+            _draw_organ(picture, mask, np.array(organ.colour, dtype=np.float32), fill)
     panel = Image.new("RGB", (size[0], height), (0, 0, 0))
     small = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(
         size, Image.Resampling.BOX
@@ -82,21 +78,45 @@ def draw_cut(
     return panel
 
 
-def organ_surroundings(labels: Labels, spacing_mm: tuple[float, float, float]) -> tuple[slice, ...]:
-    """The box [z, y, x] of all organs with some surroundings; everything where there are none.
+def _draw_organ(
+    picture: NDArray[np.float32], mask: NDArray[np.bool_], colour: NDArray[np.float32], fill: float
+) -> None:
+    """Fill and outline one organ in place; only the part of the picture around it is touched."""
+    spans = []
+    for length, big, axis in zip(mask.shape, picture.shape, (1, 0), strict=False):
+        present = np.flatnonzero(mask.any(axis=axis))
+        factor = big / length
+        first = max(0, math.floor((present[0] - 1) * factor))
+        stop = min(big, math.ceil((present[-1] + 2) * factor))
+        spans.append((first, stop, factor))
+    (top, bottom, y), (left, right, x) = spans
+    # Interpolated and cut at one half, so that thick slices give smooth outlines.
+    plane = Image.fromarray(np.ascontiguousarray(mask, dtype=np.float32))
+    box = (left / x, top / y, right / x, bottom / y)
+    size = (right - left, bottom - top)
+    inside = np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box=box)) > 0.5
+    edge = inside & ~_erode_mask(inside, 2 * _SHARPER - 1)
+    part = picture[top:bottom, left:right]
+    part[inside] += (colour - part[inside]) * fill
+    part[edge] = colour
+
+
+def organ_surroundings(labels: Labels, spacing_mm: tuple[float, float, float]) -> Box:
+    """The box of all organs with some surroundings; everything where there are none.
 
     Args:
-        labels: [z, y, x] uint8.
-        spacing_mm: along z, y and x.
+        labels: uint8; fastest where the last axis is the slowest in memory.
+        spacing_mm: along the same axes.
     """
     box = organ_box(labels)
     if box is None:
-        return (slice(None),) * 3
+        return slice(None), slice(None), slice(None)
     margins = [round(_AROUND_MM / step) for step in spacing_mm]
-    return tuple(
+    first, second, third = (
         slice(max(0, b.start - margin), b.stop + margin)
         for b, margin in zip(box, margins, strict=True)
     )
+    return first, second, third
 
 
 def _resized(image: NDArray[Any], size: tuple[int, int]) -> Image.Image:

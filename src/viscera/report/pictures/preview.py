@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from viscera.core.organs import Organ
+from viscera.core.volume import Labels
 from viscera.grid.orientation import Orientation
 from viscera.report.pictures.panel import (
     DIM,
@@ -52,7 +53,7 @@ def preview_png(segmentation: Segmentation) -> bytes:
     foot += "   research use, not a medical device"
     pen.text((GAP_PX, _HEAD_PX + _PANEL_PX + 8), foot, DIM, font(13))
     file = io.BytesIO()
-    page.save(file, "PNG")
+    page.save(file, "PNG", compress_level=3)  # half the time of 6, a tenth larger
     return file.getvalue()
 
 
@@ -60,13 +61,17 @@ def _planes(segmentation: Segmentation) -> list[CutPlane]:
     """The three cuts, each where most organs show."""
     affine = segmentation.affine
     upright = Orientation.fit(affine, "LPS")  # x to the left, y to the back, z up
-    spacing_mm = upright.reorder(affine.spacing_mm)
-    labels = upright.view(segmentation.labels)
-    box = organ_surroundings(labels, spacing_mm)
-    labels, hu = labels[box], upright.view(segmentation.volume.data)[box]
-    dz, dy, dx = spacing_mm
+    box = organ_surroundings(segmentation.labels, affine.spacing_mm)
+    stored = segmentation.labels[box]
+    # Counted as the labels lie in memory, and then put upright.
+    merits = _cut_merits(stored)
+    x, y, z = (
+        int(np.argmax(merits[axis][::-1] if flip else merits[axis]))
+        for axis, flip in zip(upright.axes, upright.flips, strict=True)
+    )
+    labels, hu = upright.view(stored), upright.view(segmentation.volume.data[box])
+    dz, dy, dx = upright.reorder(affine.spacing_mm)
     nz, ny, nx = labels.shape
-    z, y, x = (_best_cut(labels, axis) for axis in range(3))
     return [
         CutPlane("Axial", hu[z], labels[z], (ny * dy, nx * dx), ("R", "L", "A", "P")),
         CutPlane("Coronal", hu[::-1, y], labels[::-1, y], (nz * dz, nx * dx), ("R", "L", "S", "I")),
@@ -76,18 +81,23 @@ def _planes(segmentation: Segmentation) -> list[CutPlane]:
     ]
 
 
-def _best_cut(labels: NDArray[np.uint8], axis: int) -> int:
-    """The cut with most organs on it, among equals the one with most labelled area."""
-    n = int(labels.shape[axis])
-    if not labels.any():
-        return n // 2
-    merits = [0.0] * n
-    for position in range(n):
-        counts = np.bincount(labels.take(position, axis=axis).ravel(), minlength=256)[1:]
-        # Area breaks ties; it stays below 1.
-        visible = float((counts >= _VISIBLE_VOXELS).sum())
-        merits[position] = visible + float(counts.sum()) / labels.size
-    return merits.index(max(merits))
+def _cut_merits(labels: Labels) -> list[NDArray[np.float64]]:
+    """For each cut along i, j and k: how many organs it shows; area breaks ties.
+
+    One pass in the order of memory, over labelled voxels only. Without organs the middle is best.
+    """
+    counts = [np.zeros((n, 256), dtype=np.int64) for n in labels.shape]
+    for k, plane in enumerate(labels.T):
+        j, i = np.nonzero(plane)
+        organs = plane[j, i].astype(np.intp)
+        for count, positions in zip(counts, (i, j), strict=False):
+            count += np.bincount(positions * 256 + organs, minlength=count.size).reshape(-1, 256)
+        counts[2][k] = np.bincount(organs, minlength=256)
+    if not counts[2].any():
+        return [-np.abs(np.arange(n) - n // 2, dtype=np.float64) for n in labels.shape]
+    return [
+        (count >= _VISIBLE_VOXELS).sum(axis=1) + count.sum(axis=1) / labels.size for count in counts
+    ]
 
 
 def _columns(planes: list[CutPlane], organs: list[Organ]) -> list[Image.Image]:
