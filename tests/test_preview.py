@@ -1,6 +1,7 @@
 """The preview's promises: right is right, proportions are true, colours are the organs'."""
 
 import io
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,11 @@ from PIL import Image
 
 import viscera
 from viscera.core.volume import Volume
-from viscera.report.pictures.preview import _planes, preview_png
+from viscera.io.read import open_volume
+from viscera.io.write import write_volume
+from viscera.report.organ_statistics import measure_organs
+from viscera.report.pictures.preview import choose_cuts, preview_png, upright_cuts
+from viscera.report.scan_pass import scan_pass
 
 
 def case(codes="LPS", spacing=(2.0, 2.0, 4.0)):
@@ -25,9 +30,15 @@ def case(codes="LPS", spacing=(2.0, 2.0, 4.0)):
     return viscera.Segmentation(np.asfortranarray(labels), volume, viscera.ORGANS)
 
 
+def planes_of(segmentation):
+    cuts = choose_cuts(segmentation.labels, segmentation.affine)
+    scan = scan_pass(segmentation.volume, segmentation.labels, cuts.at)
+    return upright_cuts(segmentation, cuts, scan)
+
+
 @pytest.mark.parametrize("codes", ["LPS", "RAS"])
 def test_the_patients_right_is_on_the_left(codes):
-    axial, coronal, sagittal = _planes(case(codes))
+    axial, coronal, sagittal = planes_of(case(codes))
     for plane in (axial, coronal):
         columns = {organ: np.argwhere(plane.labels == organ)[:, 1].mean() for organ in (2, 3)}
         assert columns[2] < columns[3]
@@ -39,7 +50,7 @@ def test_the_patients_right_is_on_the_left(codes):
 
 
 def test_proportions_are_those_in_millimetres():
-    thin, thick = (_planes(case(spacing=(2.0, 2.0, dz)))[1].size_mm for dz in (1.0, 6.0))
+    thin, thick = (planes_of(case(spacing=(2.0, 2.0, dz)))[1].size_mm for dz in (1.0, 6.0))
     assert thin[0] < thick[0]
     assert thin[1] == thick[1]
 
@@ -57,6 +68,21 @@ def test_nothing_found_still_gives_a_picture():
     segmentation = case()
     segmentation.labels[...] = 0
     assert Image.open(io.BytesIO(preview_png(segmentation))).width > 600
+
+
+def test_storage_does_not_change_the_picture():
+    assert preview_png(case("LPS")) == preview_png(case("RAS"))
+
+
+def test_a_scan_that_stays_in_its_file_gives_the_same(tmp_path):
+    """One pass in slabs gives picture and statistics; the scan is never resident."""
+    resident = case()
+    write_volume(tmp_path / "case.nii.gz", resident.volume)
+    lazy = replace(resident, volume=open_volume(tmp_path / "case.nii.gz"))
+    assert not lazy.volume.is_resident
+    assert preview_png(lazy) == preview_png(resident)
+    assert measure_organs(lazy) == measure_organs(resident)
+    assert not lazy.volume.is_resident
 
 
 def test_one_slice_gives_a_picture():

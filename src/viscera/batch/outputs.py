@@ -182,14 +182,7 @@ class CaseOutputs:
                 segmentation.save_masks(self.beside("_masks"), overwrite=options.overwrite)
         statistics: dict[str, Any] = {}
         if options.statistics or options.preview:
-            with stages.stage("reread"):
-                segmentation = replace(segmentation, volume=segmentation.volume.read())
-        if options.statistics:
-            with stages.stage("statistics"):
-                statistics = self._write_statistics(segmentation)
-        if options.preview:
-            with stages.stage("preview"):
-                self._write_preview(segmentation)
+            statistics = self._write_from_scan(segmentation, stages)
         if options.tables:
             organs, overwrite = segmentation.organs, options.overwrite
             write_itksnap_labels(self.beside("_itksnap.txt"), organs, overwrite=overwrite)
@@ -201,23 +194,31 @@ class CaseOutputs:
             self._write_json("_report.json", report)
         return report
 
-    def _write_statistics(self, segmentation: Segmentation) -> dict[str, Any]:
+    def _write_from_scan(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
+        """Write statistics and preview, for which the scan is read once more; the statistics."""
         from viscera.report.organ_statistics import measure_organs, statistics_csv
+        from viscera.report.pictures.preview import choose_cuts, preview_png
+        from viscera.report.scan_pass import scan_pass
 
-        rows = measure_organs(segmentation)
-        statistics = {row.organ: row.as_dict() for row in rows}
-        self._write_json("_statistics.json", statistics)
-        text = statistics_csv(segmentation.volume.name, rows)
-        write_text(self.beside("_statistics.csv"), text, overwrite=self.options.overwrite)
+        options, labels = self.options, segmentation.labels
+        cuts = choose_cuts(labels, segmentation.affine) if options.preview else None
+        with stages.stage("reread"):
+            scan = scan_pass(segmentation.volume, labels, cuts.at if cuts else None)
+        statistics: dict[str, Any] = {}
+        if options.statistics:
+            with stages.stage("statistics"):
+                rows = measure_organs(segmentation, scan)
+                statistics = {row.organ: row.as_dict() for row in rows}
+                self._write_json("_statistics.json", statistics)
+                text = statistics_csv(segmentation.volume.name, rows)
+                write_text(self.beside("_statistics.csv"), text, overwrite=options.overwrite)
+        if options.preview:
+            with (
+                stages.stage("preview"),
+                atomic_write(self.beside("_preview.png"), overwrite=options.overwrite) as file,
+            ):
+                file.write(preview_png(segmentation, cuts, scan))
         return statistics
-
-    def _write_preview(self, segmentation: Segmentation) -> None:
-        from viscera.report.pictures.preview import preview_png
-
-        picture = preview_png(segmentation)
-        path = self.beside("_preview.png")
-        with atomic_write(path, overwrite=self.options.overwrite) as file:
-            file.write(picture)
 
     def _write_json(self, suffix: str, content: dict[str, Any]) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"

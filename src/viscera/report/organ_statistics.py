@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from viscera.core.components import find_components
+from viscera.report.scan_pass import ScanPass, scan_pass
 from viscera.segmentation import Segmentation
 
 
@@ -44,26 +45,25 @@ class OrganStatistics:
         return values
 
 
-def measure_organs(segmentation: Segmentation) -> list[OrganStatistics]:
-    """Statistics of every organ of the segmentation, in label order."""
-    labels, data = segmentation.labels, segmentation.volume.data
-    count = np.zeros(256)
-    total, squares = np.zeros(256), np.zeros(256)
-    for plane, hu in zip(labels.T, data.T, strict=True):  # plane by plane: no copy of the scan
-        if plane.any():
-            at = plane > 0
-            organ_labels, values = plane[at], hu[at].astype(np.float64)
-            count += np.bincount(organ_labels, minlength=256)
-            total += np.bincount(organ_labels, weights=values, minlength=256)
-            squares += np.bincount(organ_labels, weights=values**2, minlength=256)
+def measure_organs(
+    segmentation: Segmentation, scan: ScanPass | None = None
+) -> list[OrganStatistics]:
+    """Statistics of every organ of the segmentation, in label order.
+
+    Args:
+        segmentation: the labels and their scan.
+        scan: of a pass over the scan; a new pass is made if not given.
+    """
+    labels = segmentation.labels
+    scan = scan or scan_pass(segmentation.volume, labels)
     ids = [organ.id for organ in segmentation.organs]
     pieces = {parts.organ: parts.voxels.size for parts in find_components(labels, ids)}
     cut = segmentation.cut_organs()
     results = []
     for organ in segmentation.organs:
-        n = int(count[organ.id])
-        mean = float(total[organ.id]) / n if n else 0.0
-        variance = max(float(squares[organ.id]) / n - mean**2, 0.0) if n else 0.0
+        n = int(scan.voxels[organ.id])
+        mean = float(scan.hu_sums[organ.id]) / n if n else 0.0
+        variance = max(float(scan.hu_square_sums[organ.id]) / n - mean**2, 0.0) if n else 0.0
         results.append(
             OrganStatistics(
                 organ=organ.name,

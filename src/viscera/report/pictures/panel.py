@@ -110,7 +110,8 @@ def organ_surroundings(labels: Labels, spacing_mm: tuple[float, float, float]) -
     """
     box = organ_box(labels)
     if box is None:
-        return slice(None), slice(None), slice(None)
+        i, j, k = labels.shape
+        return slice(0, i), slice(0, j), slice(0, k)
     margins = [round(_AROUND_MM / step) for step in spacing_mm]
     first, second, third = (
         slice(max(0, b.start - margin), b.stop + margin)

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from viscera.core.affine import Affine
+from viscera.core.boxes import Box
 from viscera.core.organs import Organ
 from viscera.core.volume import Labels
 from viscera.grid.orientation import Orientation
@@ -22,6 +25,7 @@ from viscera.report.pictures.panel import (
     font,
     organ_surroundings,
 )
+from viscera.report.scan_pass import ScanPass, scan_pass
 from viscera.segmentation import Segmentation
 
 _PANEL_PX = 560  # height of a panel; widths follow the anatomy
@@ -30,15 +34,55 @@ _LEGEND_PX, _HEAD_PX, _FOOT_PX = 300, 54, 30
 _VISIBLE_VOXELS = 20  # fewer voxels on a cut do not make an organ visible
 
 
-def preview_png(segmentation: Segmentation) -> bytes:
+@dataclass(frozen=True)
+class PreviewCuts:
+    """Where the scan is cut.
+
+    Attributes:
+        box: the part [i, j, k] that is shown.
+        at: positions of the cuts along i, j and k.
+    """
+
+    box: Box
+    at: tuple[int, int, int]
+
+
+def choose_cuts(labels: Labels, affine: Affine) -> PreviewCuts:
+    """The cuts on which most organs show.
+
+    Args:
+        labels: [i, j, k] uint8.
+        affine: of the labels.
+    """
+    box = organ_surroundings(labels, affine.spacing_mm)
+    upright = Orientation.fit(affine, "LPS")
+    flips = dict(zip(upright.axes, upright.flips, strict=True))
+    at = []
+    for axis, merits in enumerate(_cut_merits(labels[box])):
+        # Among equals the first in the upright view, so that storage does not matter.
+        best = len(merits) - 1 - np.argmax(merits[::-1]) if flips[axis] else np.argmax(merits)
+        at.append(box[axis].start + int(best))
+    return PreviewCuts(box, (at[0], at[1], at[2]))
+
+
+def preview_png(
+    segmentation: Segmentation, cuts: PreviewCuts | None = None, scan: ScanPass | None = None
+) -> bytes:
     """A PNG of axial, coronal and sagittal cuts through the organs.
 
     Cuts follow radiological convention: the patient's right is on the left of the picture, and
     voxels keep their true proportions. Each cut is where most organs show.
+
+    Args:
+        segmentation: the labels and their scan.
+        cuts: where the scan is cut; see `choose_cuts`, which is asked if not given.
+        scan: of a pass over the scan with these cuts; a new pass is made if not given.
     """
     volumes_ml = segmentation.volumes_ml()
     organs = [organ for organ in segmentation.organs if volumes_ml[organ.name] > 0]
-    columns = _columns(_planes(segmentation), organs)
+    cuts = cuts or choose_cuts(segmentation.labels, segmentation.affine)
+    scan = scan or scan_pass(segmentation.volume, segmentation.labels, cuts.at)
+    columns = _columns(upright_cuts(segmentation, cuts, scan), organs)
     width = sum(c.width for c in columns) + GAP_PX * (len(columns) + 1) + _LEGEND_PX
     page = Image.new("RGB", (width, _HEAD_PX + _PANEL_PX + _FOOT_PX), PAPER)
     pen = ImageDraw.Draw(page)
@@ -57,26 +101,45 @@ def preview_png(segmentation: Segmentation) -> bytes:
     return file.getvalue()
 
 
-def _planes(segmentation: Segmentation) -> list[CutPlane]:
-    """The three cuts, each where most organs show."""
-    affine = segmentation.affine
-    upright = Orientation.fit(affine, "LPS")  # x to the left, y to the back, z up
-    box = organ_surroundings(segmentation.labels, affine.spacing_mm)
-    stored = segmentation.labels[box]
-    # Counted as the labels lie in memory, and then put upright.
-    merits = _cut_merits(stored)
-    x, y, z = (
-        int(np.argmax(merits[axis][::-1] if flip else merits[axis]))
-        for axis, flip in zip(upright.axes, upright.flips, strict=True)
-    )
-    labels, hu = upright.view(stored), upright.view(segmentation.volume.data[box])
-    dz, dy, dx = upright.reorder(affine.spacing_mm)
-    nz, ny, nx = labels.shape
+def upright_cuts(segmentation: Segmentation, cuts: PreviewCuts, scan: ScanPass) -> list[CutPlane]:
+    """The axial, coronal and sagittal cut as a radiologist hangs them.
+
+    Args:
+        segmentation: the labels and their scan.
+        cuts: where the scan is cut.
+        scan: of a pass over the scan with these cuts.
+    """
+    assert scan.cuts is not None, "the pass was made with these cuts"
+    cuts_hu = scan.cuts
+    upright = Orientation.fit(segmentation.affine, "LPS")  # x to the left, y to the back, z up
+    dz, dy, dx = upright.reorder(segmentation.affine.spacing_mm)
+    nz, ny, nx = upright.view(segmentation.labels[cuts.box]).shape
+
+    def cut(axis: int) -> tuple[NDArray[np.float32], Labels]:
+        """HU and labels [z, y, x] of the cut along x, y or z, one voxel thick."""
+        stored = upright.axes[axis]
+        here = slice(cuts.at[stored], cuts.at[stored] + 1)
+        of_labels, of_hu = list(cuts.box), list(cuts.box)
+        of_labels[stored], of_hu[stored] = here, slice(0, 1)
+        hu, labels = cuts_hu[stored][tuple(of_hu)], segmentation.labels[tuple(of_labels)]
+        return upright.view(hu), upright.view(labels)
+
+    (sagittal_hu, sagittal), (coronal_hu, coronal), (axial_hu, axial) = map(cut, range(3))
     return [
-        CutPlane("Axial", hu[z], labels[z], (ny * dy, nx * dx), ("R", "L", "A", "P")),
-        CutPlane("Coronal", hu[::-1, y], labels[::-1, y], (nz * dz, nx * dx), ("R", "L", "S", "I")),
+        CutPlane("Axial", axial_hu[0], axial[0], (ny * dy, nx * dx), ("R", "L", "A", "P")),
         CutPlane(
-            "Sagittal", hu[::-1, :, x], labels[::-1, :, x], (nz * dz, ny * dy), ("A", "P", "S", "I")
+            "Coronal",
+            coronal_hu[::-1, 0],
+            coronal[::-1, 0],
+            (nz * dz, nx * dx),
+            ("R", "L", "S", "I"),
+        ),
+        CutPlane(
+            "Sagittal",
+            sagittal_hu[::-1, :, 0],
+            sagittal[::-1, :, 0],
+            (nz * dz, ny * dy),
+            ("A", "P", "S", "I"),
         ),
     ]
 
