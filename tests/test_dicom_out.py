@@ -435,4 +435,6 @@ def test_a_seg_nrrd_read_by_others_is_the_labels(tmp_path, stack):
     found = {header[f"Segment{n}_ID"]: header[f"Segment{n}_LabelValue"] for n in range(13)}
     assert found == {organ.name: str(organ.id) for organ in ORGANS}
     assert "SCT^64033007^Kidney~SCT^24028007^Right" in header["Segment1_Tags"]
-    assert "secret" not in path.read_bytes()[:4000].decode("latin1").lower()
+    content = path.read_bytes()
+    assert "secret" not in content[:4000].decode("latin1").lower()
+    assert b"\n#" not in content.partition(b"\n\n")[0], "comments hold the time of writing"

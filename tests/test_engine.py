@@ -99,6 +99,28 @@ def test_scores_that_are_no_numbers_are_refused(tmp_path):
         open_engine(bundle, "onnxruntime").run(batch)
 
 
+@pytest.mark.parametrize("odd", [np.nan, np.inf, -np.inf])
+def test_one_score_that_is_no_number_is_found_among_all(tmp_path, odd):
+    """A network may break at one voxel, and its organ would silently be missing there."""
+    random_net(tmp_path / "model.onnx")
+    bundle = read_bundle(write_bundle(tmp_path, body=PATCH_BODY, labels=LABELS))
+    batch = np.zeros(batch_shape(bundle), np.float32)
+    engine = open_engine(bundle, "onnxruntime")
+    good = engine.run(batch)
+
+    class Broken:
+        name = version = "broken"
+
+        def run(self, _batch):
+            scores = good.copy()
+            scores[0, 3, 1, 2, 3] = odd
+            return scores
+
+    engine._engine = Broken()
+    with pytest.raises(BundleError, match="not finite"):
+        engine.run(batch)
+
+
 def test_weights_outside_the_checksum_are_refused(tmp_path):
     random_net(tmp_path / "model.onnx")
     model = onnx.load(tmp_path / "model.onnx")

@@ -1,5 +1,6 @@
 """The path itself: orientation, streaming and both kinds of network."""
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
 import nibabel as nib
@@ -308,3 +309,21 @@ def test_sheared_scans_are_planned_before_they_are_straightened(nearest, small_p
     predictor = viscera.Predictor(nearest, memory_limit_mb=100)
     with pytest.raises(ResourceError, match="straightening"):
         predictor.segment(volume.data, affine)
+
+
+@pytest.mark.parametrize("engine", ["openvino", "onnxruntime"])
+@pytest.mark.parametrize("body", ["patches", "slices"])
+def test_threads_share_one_predictor(tmp_path, small_phantom, engine, body):
+    names = nearest_net(tmp_path / "model.onnx", rank=2, stack=3) if body == "slices" else None
+    bundle = (
+        write_bundle(tmp_path, body=slices_body(3, (40, 48)), labels=names)
+        if body == "slices"
+        else random_bundle(tmp_path)
+    )
+    predictor = viscera.Predictor(bundle, engine=engine, threads=2, precision="f32")
+    volume = small_phantom[0]
+    expected = viscera.Predictor(bundle, engine=engine, threads=2, precision="f32").segment(volume)
+    with ThreadPoolExecutor(4) as pool:
+        found = list(pool.map(lambda _: predictor.segment(volume).labels, range(8)))
+    for labels in found:
+        np.testing.assert_array_equal(labels, expected.labels)

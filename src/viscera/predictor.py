@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Lock, RLock
 from typing import Any
 
 import numpy as np
@@ -36,7 +37,7 @@ from viscera.segmentation import Segmentation
 
 
 class Predictor:
-    """Segments CT volumes with one bundle.
+    """Segments CT volumes with one bundle; several threads may share one predictor.
 
     Attributes:
         bundle: the network and its settings.
@@ -91,6 +92,8 @@ class Predictor:
         self.precision = precision
         self.engine_name = engine if isinstance(engine, str) else "auto"
         self._engine: Engine | None = None if isinstance(engine, str) else engine
+        # Threads may share a predictor: scans are read side by side, the network runs for one.
+        self._opening, self._running = Lock(), RLock()
 
     def segment(
         self,
@@ -145,7 +148,7 @@ class Predictor:
             with stages.stage("load"):
                 engine = loading.result()
                 plan = self._memory_plan(upright).plan_windows(grid, box, engine.precision)
-            with stages.stage("network") as on_share:
+            with self._running, stages.stage("network") as on_share:
                 labels = blank_labels(upright.shape)
                 slabs = self._predict(planes, grid.air_value, engine, plan, pool, on_share)
                 grid.undo(slabs, self.bundle.label_ids, labels, box=box, map_over=pool.map)
@@ -188,7 +191,7 @@ class Predictor:
         plan = self._memory_plan(volume).plan_windows(grid, box, engine.precision)
 
         def slabs() -> Iterator[ScoreSlab]:
-            with ThreadPoolExecutor(self.threads) as pool:
+            with self._running, ThreadPoolExecutor(self.threads) as pool:
                 yield from self._predict(planes, grid.air_value, engine, plan, pool)
 
         return grid, slabs()
@@ -227,11 +230,12 @@ class Predictor:
         return MemoryPlan(self.bundle, volume, self.memory_limit_mb)
 
     def _load_engine(self) -> Engine:
-        if self._engine is None:
-            self._engine = open_engine(
-                self.bundle, self.engine_name, threads=self.threads, precision=self.precision
-            )
-        return self._engine
+        with self._opening:
+            if self._engine is None:
+                self._engine = open_engine(
+                    self.bundle, self.engine_name, threads=self.threads, precision=self.precision
+                )
+            return self._engine
 
     def _predict(
         self,
