@@ -239,6 +239,40 @@ def test_a_mapping_file_of_our_own(tmp_path):
         mine.to_organs(np.array([[[5]]]))
 
 
+def test_labels_that_rounding_moved_are_taken_for_whole(maps, tmp_path):
+    """Scaling in single precision makes 1.0000001 of 1; 1.2 is no label."""
+    truth, _ = maps
+    save(tmp_path / "moved.nii", truth * np.float32(1.0000002), dtype=np.float32)
+    found = evaluate(tmp_path / "moved.nii", LabelMap.of(truth, AFFINE))
+    assert {m.dsc for m in found.organ_metrics} == {1.0}
+    assert [f.code for f in found.findings] == ["labels-rounded"]
+    with pytest.raises(InputError, match=r"found 1\.2"):
+        evaluate(LabelMap.of(np.where(truth == 1, 1.2, truth), AFFINE), LabelMap.of(truth, AFFINE))
+
+
+def test_public_data_sets_spellings_are_known_and_others_are_listed(maps, tmp_path):
+    amos = ["background", "spleen", "right kidney", "left kidney", "gall bladder", "esophagus",
+            "liver", "stomach", "arota", "postcava", "pancreas", "right adrenal gland",
+            "left adrenal gland", "duodenum", "bladder", "prostate/uterus"]  # fmt: skip
+    btcv = ["background", "spleen", "rkid", "lkid", "gall", "eso", "liver", "sto", "aorta", "IVC",
+            "veins", "pancreas", "rad", "lad"]  # fmt: skip
+    for names, organs, strange in ((amos, 13, ("bladder", "prostate/uterus")),
+                                   (btcv, 12, ("veins",))):  # fmt: skip
+        path = tmp_path / "dataset.json"
+        path.write_text(json.dumps({"labels": {name: n for n, name in enumerate(names)}}))
+        scheme = read_label_scheme(path)
+        assert len(scheme.organs) == organs
+        assert scheme.unrecognised == strange
+        truth, prediction = maps
+        found = evaluate(
+            LabelMap.of(prediction, AFFINE), LabelMap.of(truth, AFFINE), truth_labels=scheme
+        )
+        (finding,) = [f for f in found.findings if f.code == "names-not-recognised"]
+        assert all(name in finding.message for name in strange)
+    path.write_text(json.dumps({"labels": {"background": 0, "liver": 1, "pankreas": 2}}))
+    assert "pankreas (pancreas?)" in read_label_scheme(path).findings[0].message
+
+
 def test_a_dataset_json_names_organs_its_own_way(tmp_path):
     path = tmp_path / "dataset.json"
     labels = {"background": 0, "Liver": 1, "right kidney": 2, "IVC": 3, "tumour": 4}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 from viscera.core.affine import Affine
 from viscera.errors import InputError
 from viscera.findings import Finding
+
+_ROUNDING = 1e-3  # scaling in single precision leaves less of a label
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -65,3 +67,23 @@ class LabelMap:
             )
         matrix = affine if isinstance(affine, Affine) else Affine(affine)
         return cls(values, matrix, name, header_spacing_mm or matrix.spacing_mm)
+
+    def rounded(self) -> LabelMap:
+        """The same with labels such as 1.0000001 made whole, and a finding; else the map itself."""
+        whole = _rounded(self.values) if self.values.dtype.kind == "f" else None
+        if whole is None:
+            return self
+        message = "labels such as 1.0000001 were rounded to whole numbers"
+        finding = Finding("fixed", "labels-rounded", message)
+        return replace(self, values=whole, findings=(*self.findings, finding))
+
+
+def _rounded(values: NDArray[Any]) -> NDArray[np.float32] | None:
+    """Values that are whole but for rounding, whole; None where they are, or are not at all."""
+    is_rounded = False
+    for plane in values.T:  # plane by plane: no second map of doubles
+        away = np.abs(plane - np.rint(plane)).max(initial=0)
+        if not away <= _ROUNDING:  # also NaN
+            return None
+        is_rounded |= bool(away > 0)
+    return np.rint(values).astype(np.float32) if is_rounded else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from difflib import get_close_matches
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 from viscera.core.organs import ORGANS, ORGANS_BY_NAME, Organ
 from viscera.core.volume import Labels
 from viscera.errors import InputError
+from viscera.findings import Finding
 
 _UNKNOWN = 255
 _MOST_UNKNOWN = 100
@@ -25,11 +27,26 @@ class LabelScheme:
         name: of the scheme, or of its file.
         values: organ names and the values that make each of them.
         others: values that are known and mean none of the thirteen.
+        unrecognised: names in its file that are none of the thirteen.
     """
 
     name: str
     values: Mapping[str, tuple[int, ...]]
     others: frozenset[int] = frozenset()
+    unrecognised: tuple[str, ...] = ()
+
+    @property
+    def findings(self) -> tuple[Finding, ...]:
+        """The names that were not recognised, each with the organ it may stand for."""
+        if not self.unrecognised:
+            return ()
+        names = []
+        for name in self.unrecognised:
+            near = get_close_matches(name.lower(), ORGANS_BY_NAME, n=1, cutoff=0.7)
+            names.append(f"{name} ({near[0]}?)" if near else name)
+        message = f"{self.name} names labels that are none of our organs: {', '.join(names)}"
+        hint = "correct the names of those that are"
+        return (Finding("info", "names-not-recognised", message, hint),)
 
     @property
     def organs(self) -> tuple[Organ, ...]:

@@ -134,7 +134,8 @@ def evaluate(
         organs=compared_organs,
         protocol=protocol,
     )
-    findings = (*truth_map.findings, *prediction_map.findings)
+    scheme_findings = dict.fromkeys((*truth_scheme.findings, *prediction_scheme.findings))
+    findings = (*scheme_findings, *truth_map.findings, *prediction_map.findings)
     return Evaluation(truth_map.name, protocol, tuple(organ_metrics), findings)
 
 

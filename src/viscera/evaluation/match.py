@@ -75,6 +75,7 @@ def read_organ_labels(
         ResourceError: more memory would be needed than the limit.
     """
     stored = as_label_map(source, memory_limit_mb=memory_limit_mb)
+    stored = stored if by_script else stored.rounded()
     where = str(source) if isinstance(source, str | Path) else stored.name
     # The script knows its own ids only; what a mapping names may lie above 255.
     values = to_uint8(stored.values) if by_script and scheme == FLARE else stored.values

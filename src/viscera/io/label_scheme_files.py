@@ -30,6 +30,10 @@ _ALIASES = {
     "rag": "adrenal_gland_right", "lag": "adrenal_gland_left",
     "right_adrenal_gland": "adrenal_gland_right", "left_adrenal_gland": "adrenal_gland_left",
     "gall_bladder": "gallbladder", "oesophagus": "esophagus",
+    # AMOS's own file spells one name so; BTCV's abbreviates.
+    "arota": "aorta", "rkid": "kidney_right", "lkid": "kidney_left", "gall": "gallbladder",
+    "eso": "esophagus", "sto": "stomach", "rad": "adrenal_gland_right",
+    "lad": "adrenal_gland_left",
 }  # fmt: skip
 
 
@@ -74,6 +78,7 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
         turned = {str(name): int(value) for value, name in content["labels"].items()}
         content = {**content, "labels": turned}
     values: dict[str, tuple[int, ...]] = {}
+    unrecognised: list[str] = []
     others = set(_label_values(content.get("other", []), "other", path)) if named_by_us else set()
     for name, value in content["labels"].items():
         sources = _label_values(value, name, path)
@@ -86,6 +91,8 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
                     "an organ's name", found=repr(name), remedy=error.remedy, where=path
                 ) from error
             others.update(sources)
+            if sources != (0,):
+                unrecognised.append(str(name))
             continue
         values[organ.name] = values.get(organ.name, ()) + sources
     every = [value for sources in values.values() for value in sources] + sorted(others)
@@ -103,7 +110,7 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
         raise InputError(
             "at least one of the thirteen organs", found="none", remedy=_REMEDY, where=path
         )
-    return LabelScheme(path.name, values, frozenset(others))
+    return LabelScheme(path.name, values, frozenset(others), tuple(unrecognised))
 
 
 def _label_values(value: Any, name: str, path: Path) -> tuple[int, ...]:

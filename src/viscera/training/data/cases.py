@@ -119,6 +119,7 @@ def _folder_cases(root: Path, findings: list[Finding]) -> Iterator[TrainingCase]
         unlabelled: tuple[int, ...] = (UNLABELLED,)
         if description is not None:
             label_scheme, unlabelled = _read_dataset_json(description / "dataset.json")
+            findings.extend(label_scheme.findings)
         by_case, labelled = _volumes_by_case(images), _volumes_by_case(labels)
         for name in sorted(by_case.keys() | labelled.keys()):
             if name not in by_case or name not in labelled:

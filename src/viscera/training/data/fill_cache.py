@@ -160,7 +160,7 @@ def read_training_labels(case: TrainingCase, volume: Volume, bundle: Bundle) -> 
     from viscera.grid.reorient import reorient_label_map
     from viscera.io.read import read_labels
 
-    stored = read_labels(case.labels)
+    stored = read_labels(case.labels).rounded()
     owner = f"{case.image.name}'s"
     stored = reorient_label_map(stored, volume.shape, volume.affine, owner=owner, where=case.labels)
     unlabelled = np.isin(stored.values, case.unlabelled)
