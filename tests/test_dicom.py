@@ -114,6 +114,17 @@ def test_alike_series_are_refused_when_strict(tmp_path):
         open_volume(tmp_path, strict=True)
 
 
+def test_two_spellings_of_a_name_are_one_patient(tmp_path):
+    """Scanner and archive pad and capitalise names in their own ways."""
+    names = iter(["Secret^Name", "Secret^Name^^^", "SECRET^NAME ", "Secret^Name=X"] * 9)
+
+    def edit(data, _k):
+        data.PatientName, data.PatientID = next(names), ""
+
+    write_series(tmp_path, stored(), edit=edit)
+    assert open_volume(tmp_path).shape[2] == len(stored())
+
+
 def test_several_patients_are_refused(tmp_path):
     def other(data, _k):
         data.PatientID = "2"

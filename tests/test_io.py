@@ -17,6 +17,7 @@ from viscera.findings import Finding
 from viscera.io.byte_reader import ByteReader
 from viscera.io.read import case_name, read_volume
 from viscera.io.write import write_volume
+from viscera.localise.ct_checks import check_grid
 
 AFFINE = np.array([[-0.7, 0.1, 0, 80], [0.1, -0.7, 0, 90], [0, 0, 2.5, -300], [0, 0, 0, 1]])
 
@@ -406,6 +407,20 @@ def test_a_qform_is_used_by_the_standards_rules(tmp_path, hu, edit):
     ras = (volume.affine.matrix @ (3, 2, 1, 1))[:3]
     np.testing.assert_allclose(ras * (-1, -1, 1), lps, atol=1e-3)
     assert "orientation-assumed" not in [f.code for f in volume.findings]
+
+
+@pytest.mark.parametrize("matrix", [np.eye(4), np.diag([-1.0, -1.0, 1.0, 1.0])])
+def test_a_scan_that_lost_its_geometry_is_named(hu, matrix):
+    """SimpleITK writes the second where a volume was made from an array."""
+    volume = viscera.as_volume(np.pad(hu, 12), matrix)
+    assert "geometry-lost" in [f.code for f in check_grid(volume)]
+    with pytest.raises(InputError, match="for want of another"):
+        check_grid(volume, strict=True)
+    moved = matrix.copy()
+    moved[0, 3] = 3.5
+    assert "geometry-lost" not in [
+        f.code for f in check_grid(viscera.as_volume(np.pad(hu, 12), moved))
+    ]
 
 
 def test_images_in_memory_are_judged_as_files_are(tmp_path, hu):

@@ -17,6 +17,8 @@ _USUAL_SPACING_MM = (0.2, 15.0)
 _WIDEST_MM, _NARROWEST_MM = 3000.0, 20.0
 _MOST_LABELS = 128  # fewer distinct whole values than this are a label map
 _SAMPLE = 200_000
+# What tools write that have lost the geometry on the way, in RAS or in LPS.
+_NO_GEOMETRY = "that of 1 mm voxels at the origin, which tools write for want of another"
 
 
 def check_volume(volume: Volume, *, strict: bool = False) -> list[Finding]:
@@ -37,10 +39,10 @@ def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
 
     Args:
         volume: the CT.
-        strict: refuse a sheared grid instead of noting it.
+        strict: refuse a sheared grid and one without geometry instead of noting it.
 
     Raises:
-        InputError: its extent is absurd, or, when strict, it is sheared.
+        InputError: its extent is absurd, or, when strict, it is sheared or without geometry.
     """
     affine, findings = volume.affine, []
     spacing = " x ".join(f"{s:.3g}" for s in affine.spacing_mm)
@@ -52,6 +54,16 @@ def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
             remedy="correct the spacing or the units in the header",
             where=volume.name,
         )
+    if np.array_equal(np.abs(affine.matrix), np.eye(4)):
+        if strict:
+            raise InputError(
+                "the scan's own affine",
+                found=_NO_GEOMETRY,
+                remedy=f"correct the header, or leave out {option('strict')}",
+                where=volume.name,
+            )
+        hint = "check spacing, volumes, and left and right"
+        findings.append(Finding("warning", "geometry-lost", f"the affine is {_NO_GEOMETRY}", hint))
     low, high = _USUAL_SPACING_MM
     if min(affine.spacing_mm) < low or max(affine.spacing_mm) > high:
         message = f"voxels of {spacing} mm are unusual for a CT"

@@ -49,7 +49,7 @@ class CtSlice:
         frame, frames: which frame of how many in it.
         uid, study, series, frame_of_reference: UIDs of the image and of what it belongs to.
         sop_class: SOP Class UID.
-        patient: ID and name, to tell patients apart; never shown.
+        patient: tells patients apart; never shown.
         series_number: for the list of series.
         image_type: such as ORIGINAL, PRIMARY, AXIAL.
         position_mm: (3,) of its first pixel's centre in DICOM's LPS; None where absent.
@@ -150,6 +150,16 @@ def read_slices(file: SourceFile) -> list[CtSlice] | None:
         ) from error
 
 
+def _patient_key(header: DicomHeader) -> str:
+    """The patient's ID; without one the name, whose empty components and capitals do not count.
+
+    One scanner writes ``A^B``, an archive on the way ``A^B^^^`` (PS3.5 6.2.1.2): one patient.
+    """
+    identifier = header.text("PatientID").strip()
+    name = header.text("PatientName").split("=")[0]
+    return identifier or "^".join(part.strip() for part in name.split("^")).rstrip("^").casefold()
+
+
 def _slices(file: SourceFile, header: DicomHeader, *, odd_preamble: bool) -> Iterator[CtSlice]:
     rows, columns = header.integer("Rows"), header.integer("Columns")
     frames = int((header.numbers("NumberOfFrames") or (1,))[0])
@@ -213,7 +223,7 @@ def _slices(file: SourceFile, header: DicomHeader, *, odd_preamble: bool) -> Ite
             study=header.text("StudyInstanceUID"),
             series=header.text("SeriesInstanceUID"),
             frame_of_reference=header.text("FrameOfReferenceUID"),
-            patient=f"{header.text('PatientID')} {header.text('PatientName')}",
+            patient=_patient_key(header),
             series_number=int((optional_numbers(header, "SeriesNumber") or (0,))[0]),
             image_type=tuple(kind.upper() for kind in header.texts("ImageType")),
             position_mm=parse_vector(
