@@ -270,3 +270,12 @@ def test_more_words_that_make_no_sense(tmp_path, scans):
     with pytest.raises(UsageError, match="a plain name"):
         run("bench", scans, "-o", tmp_path / "out", "--only-commands", "--command", COPY, "--name",
             "n" * 300)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "line", ["sh -c 'predict {input} {output}'", "/bin/bash -lc \"x '{input}' {output}\""]
+)
+def test_a_files_name_is_never_run_by_a_shell(line):
+    with pytest.raises(UsageError, match=r"\$1"):
+        BenchCommand.of(line)
+    BenchCommand.of('sh -c \'predict "$1" "$2"\' sh {input} {output}')

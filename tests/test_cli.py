@@ -337,3 +337,47 @@ def test_python_takes_one_scan_or_several(tmp_path, scans, nearest):
     several = viscera.segment_batch(str(scans), tmp_path / "several", predictor=predictor)
     assert [len(one), len(several)] == [1, 3]
     assert not any(result.error for result in (*one, *several))
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_second_signal_ends_what_never_returns(tmp_path, scans, number):
+    """Code of a library that loops lets no handler of Python run."""
+    script = (
+        "import hashlib, sys\n"
+        "from viscera.cli.main import main\n"
+        "from viscera.predictor import Predictor\n"
+        "def stuck(*_arguments, **_options):\n"
+        "    print('stuck', flush=True)\n"
+        "    hashlib.pbkdf2_hmac('sha256', b'x', b'y', 2**31 - 1)\n"
+        "Predictor.segment = stuck\n"
+        "main(sys.argv[1:])\n"
+    )
+    call = ["segment", str(scans / "c.nii"), "-o", str(tmp_path / "o.nii.gz"), "-b", "phantom"]
+    with subprocess.Popen([sys.executable, "-c", script, *call], stdout=subprocess.PIPE) as process:
+        assert process.stdout.readline() == b"stuck\n"
+        for _ in range(2):
+            process.send_signal(number)
+            time.sleep(0.3)
+        try:
+            assert process.wait(timeout=30) == 128 + number
+        finally:
+            process.kill()
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names that are no text")
+def test_odd_names_reach_no_terminal_and_leave_utf8(tmp_path, small_phantom, nearest):
+    """Escape sequences act on a terminal, and bytes that are not UTF-8 break readers."""
+    folder = tmp_path / "scans"
+    folder.mkdir()
+    name = os.fsdecode(b"a\x1b[2J\xff.nii")
+    write_volume(folder / "plain.nii", small_phantom[0])
+    (folder / "plain.nii").rename(folder / name)
+    call = [sys.executable, "-m", "viscera", "segment", str(folder / name), "-b", str(nearest)]
+    call += ["-o", str(tmp_path / "o.nii.gz"), "--report", "-s", "--json"]
+    done = subprocess.run(call, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert b"\x1b" not in done.stderr + done.stdout
+    assert json.loads(done.stdout.decode("utf-8"))["case"]
+    for file in ("o_report.json", "o_statistics.csv"):
+        assert "udcff" in (tmp_path / file).read_text(encoding="utf-8")

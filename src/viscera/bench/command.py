@@ -7,11 +7,13 @@ import shlex
 import shutil
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 
 from viscera.errors import UsageError
 from viscera.io.read import path_exists
 
+_SHELLS = ("sh", "bash", "dash", "zsh", "ksh", "fish")
 _PLACEHOLDERS = ("{input}", "{output}")
 
 
@@ -34,13 +36,14 @@ class BenchCommand:
         """A command from one line, split as a shell does; no shell will run it.
 
         Args:
-            command: the line; {image} and {output} stand for the files of a case.
+            command: the line; ``{input}`` and ``{output}`` stand for the files of a case.
             name: what tables call it; the program's name if not given.
 
         Raises:
             UsageError: it cannot be split, or lacks a placeholder.
         """
         words = split_words(command)
+        _check_shell(words, command)
         for placeholder in _PLACEHOLDERS:
             if not any(placeholder in word for word in words):
                 raise UsageError(
@@ -74,6 +77,26 @@ class BenchCommand:
                 inside = sorted(path.iterdir()) if path.is_dir() else [path]
                 files += [(str(f), f.stat().st_size, f.stat().st_mtime_ns) for f in inside]
         return repr([self.words, self.version, files])
+
+
+def _check_shell(words: tuple[str, ...], command: str) -> None:
+    """Refuse a placeholder within a shell's script: the shell would run what a file's name says.
+
+    Raises:
+        UsageError: there is one.
+    """
+    for option, script in pairwise(words):
+        is_script = option.startswith("-") and option.endswith("c")
+        if (
+            is_script
+            and Path(words[0]).name in _SHELLS
+            and any(name in script for name in _PLACEHOLDERS)
+        ):
+            raise UsageError(
+                "the paths as arguments of the shell",
+                found=repr(command),
+                remedy='write it like sh -c \'predict "$1" "$2"\' sh {input} {output}',
+            )
 
 
 def split_words(line: str) -> tuple[str, ...]:

@@ -13,6 +13,7 @@ import click
 from viscera._version import __version__
 from viscera.cli._shared.options import BUNDLE, PATH
 from viscera.cli._shared.progress import cases_bar
+from viscera.cli._shared.terminal import echo
 from viscera.errors import BatchError, UsageError, VisceraError, command_line_wording
 from viscera.io.failure_list import FailureList
 from viscera.io.scan_files import find_scans, scans_by_case
@@ -106,9 +107,9 @@ def command(
     for name, text in zip(_FILES, texts, strict=True):
         write_text(output / name, text, overwrite=True)
     if not quiet:
-        click.echo(table, err=True)
+        echo(table, err=True)
     if as_json:
-        click.echo(as_text)
+        echo(as_text)
     _conclude(runs, refused, failures)
 
 
@@ -148,7 +149,7 @@ def _conclude(
 ) -> None:
     """Name the scans and runs that do not count, and end in the code for it."""
     for case, unreadable in refused.items():
-        click.echo(f"viscera: {unreadable.message(command_line_wording)}", err=True)
+        echo(f"viscera: {unreadable.message(command_line_wording)}", err=True)
         failures.add(case, unreadable)
     for measured in runs:
         if measured.problem:
@@ -159,7 +160,7 @@ def _conclude(
                 remedy=f"see logs/{measured.command}/{measured.case}.{measured.repeat}.txt",
                 where=label,
             )
-            click.echo(f"viscera: {error}", err=True)
+            echo(f"viscera: {error}", err=True)
             failures.add(label, error)
     failures.write()
     if batch := failures.error(len(runs) + len(refused)):

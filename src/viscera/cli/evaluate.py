@@ -10,6 +10,7 @@ import click
 
 from viscera.cli._shared.options import PATH, organ_names, subset
 from viscera.cli._shared.progress import cases_bar
+from viscera.cli._shared.terminal import echo
 from viscera.core.organs import select_organs
 from viscera.errors import BatchError, VisceraError, command_line_wording
 from viscera.io.failure_list import batch_error
@@ -99,13 +100,13 @@ def command(
             on_progress=on_progress,
         )
     for problem in result.picture_problems:
-        click.echo(f"viscera: {problem.message(command_line_wording)}", err=True)
+        echo(f"viscera: {problem.message(command_line_wording)}", err=True)
     if not quiet:
         _show(result, evaluation_tables(result.summary), output)
     if as_json:
-        click.echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
+        echo(json.dumps(result.summary, indent=2, ensure_ascii=False))
     for error in result.errors.values():
-        click.echo(f"viscera: {error.message(command_line_wording)}", err=True)
+        echo(f"viscera: {error.message(command_line_wording)}", err=True)
     if output is not None:
         count = len(result.outcomes)
         if batch := batch_error(len(result.errors), count, output / "failures.csv"):
@@ -124,9 +125,9 @@ def _show(result: CohortEvaluation, tables: str, output: Path | None) -> None:
         for finding in () if isinstance(outcome, VisceraError) else outcome.findings:
             if finding.level != "info":
                 text = finding.text(command_line_wording)
-                click.echo(f"{case}: {finding.level}: {text}", err=True)
+                echo(f"{case}: {finding.level}: {text}", err=True)
     for case in result.pairs.surplus:
-        click.echo(f"{case}: warning: a prediction without a truth was left out", err=True)
-    click.echo(tables, err=True)
+        echo(f"{case}: warning: a prediction without a truth was left out", err=True)
+    echo(tables, err=True)
     if output:
-        click.echo(f"{output}: written", err=True)
+        echo(f"{output}: written", err=True)

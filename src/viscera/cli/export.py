@@ -9,6 +9,7 @@ from pathlib import Path
 import click
 
 from viscera.cli._shared.options import PATH
+from viscera.cli._shared.terminal import echo
 from viscera.runtime.extras import require_extra
 
 
@@ -79,10 +80,10 @@ def command(
         organ, loss = parity.largest_loss
         worst = f"{organ} loses most, {loss:.4f} DSC" if loss else "no organ loses"
         unused = "" if arithmetic in ("f32", "int8") or parity.passed else "; not used"
-        click.echo(
+        echo(
             f"{arithmetic}: {parity.equal_share:.3%} of voxels as in PyTorch or more on "
             f"{parity.cases} cases; {worst}{unused}",
             err=True,
         )
     size_mb = result.bundle.model_path.stat().st_size / 1e6
-    click.echo(f"{output}: {result.bundle.name}, {size_mb:.1f} MB", err=True)
+    echo(f"{output}: {result.bundle.name}, {size_mb:.1f} MB", err=True)

@@ -12,6 +12,7 @@ import click
 from viscera.bundle.read import packaged_bundles, read_bundle
 from viscera.bundle.spec import Bundle
 from viscera.cli._shared.series_table import show_series
+from viscera.cli._shared.terminal import echo
 from viscera.core.organs import ORGANS
 from viscera.dicom.read.files import looks_like_dicom
 from viscera.nets.registry import ARCHITECTURES
@@ -32,7 +33,7 @@ def command(subject: str | None, as_json: bool) -> None:
     if subject is None:
         names = {"bundles": list(packaged_bundles()), "architectures": list(ARCHITECTURES)}
         lines = (f"{kind:16} {', '.join(members)}" for kind, members in names.items())
-        click.echo(json.dumps(names) if as_json else "\n".join(lines))
+        echo(json.dumps(names) if as_json else "\n".join(lines))
         return
     if subject in ARCHITECTURES and not Path(subject).is_dir():
         _show_architecture(subject, as_json=as_json)
@@ -42,16 +43,16 @@ def command(subject: str | None, as_json: bool) -> None:
         return
     described = _described(read_bundle(subject))
     if as_json:
-        click.echo(json.dumps(described, indent=2, ensure_ascii=False))
+        echo(json.dumps(described, indent=2, ensure_ascii=False))
         return
     for key, value in described.items():
         if isinstance(value, dict):
-            click.echo(f"{key}")
+            echo(f"{key}")
             for name, entry in value.items():
                 if entry != "":
-                    click.echo(f"  {name:14} {_text(entry)}")
+                    echo(f"  {name:14} {_text(entry)}")
         else:
-            click.echo(f"{key:16} {_text(value)}")
+            echo(f"{key:16} {_text(value)}")
 
 
 def _is_study(path: Path) -> bool:
@@ -73,7 +74,7 @@ def _show_architecture(name: str, *, as_json: bool) -> None:
     if as_json:
         table = {**dataclasses.asdict(architecture), **dataclasses.asdict(cost)}
         table |= {"multiply_adds": cost.multiply_adds, "thop_flops": cost.thop_flops}
-        click.echo(json.dumps({**table, "receptive_field_mm": field_mm}, indent=2))
+        echo(json.dumps({**table, "receptive_field_mm": field_mm}, indent=2))
         return
     shape = " x ".join(map(str, architecture.shape))
     spacing = " x ".join(f"{mm:.3g}" for mm in architecture.spacing_mm)
@@ -89,14 +90,12 @@ def _show_architecture(name: str, *, as_json: bool) -> None:
         f"{' x '.join(map(str, field_mm))} mm",
     }
     for key, value in rows.items():
-        click.echo(f"{key:16} {value}")
-    click.echo(f"\n{'layer':24} {'kind':28} {'output':18} {'parameters':>12} {'M mult-adds':>12}")
+        echo(f"{key:16} {value}")
+    echo(f"\n{'layer':24} {'kind':28} {'output':18} {'parameters':>12} {'M mult-adds':>12}")
     for layer in cost.layers:
         output = "x".join(map(str, layer.output))
         millions = f"{layer.multiply_adds / 1e6:.2f}"
-        click.echo(
-            f"{layer.name:24} {layer.kind:28} {output:18} {layer.parameters:>12,} {millions:>12}"
-        )
+        echo(f"{layer.name:24} {layer.kind:28} {output:18} {layer.parameters:>12,} {millions:>12}")
 
 
 def _described(bundle: Bundle) -> dict[str, Any]:

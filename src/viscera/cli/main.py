@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import sys
+import threading
+import time
 from importlib import import_module
 from typing import NoReturn
 
 import click
 
 from viscera._version import __version__
+from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
 
+_CLEAN_UP_S = 5.0  # after a second signal
 # Each lives in viscera.cli.NAME as `command`; its first line of help stands here as well, so that
 # `viscera --help` imports none of them. A test keeps both in step.
 COMMANDS = {
@@ -79,6 +84,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
 
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, interrupt)
+    _end_at_second_signal()
     try:
         code = _run(arguments)
     except BaseException:
@@ -87,9 +93,29 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         code = 0
     if received:
-        click.echo("viscera: interrupted; nothing half-written was left", err=True)
+        echo("viscera: interrupted; nothing half-written was left", err=True)
         code = 128 + received[0]
     sys.exit(code)
+
+
+def _end_at_second_signal() -> None:
+    """End the process soon after a second signal, even if a library never returns to Python.
+
+    Handlers of signals run between two steps of Python only; a network that loops takes none. The
+    descriptor is written to at once.
+    """
+    reader, writer = os.pipe()
+    os.set_blocking(writer, False)
+    signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
+
+    def wait() -> None:
+        numbers = b""
+        while len(numbers) < 2:
+            numbers += os.read(reader, 1)
+        time.sleep(_CLEAN_UP_S)
+        os._exit(128 + numbers[0])
+
+    threading.Thread(target=wait, daemon=True).start()
 
 
 def _run(arguments: list[str] | None) -> int:
@@ -98,13 +124,13 @@ def _run(arguments: list[str] | None) -> int:
         code = viscera.main(arguments, prog_name="viscera", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except VisceraError as error:
-        click.echo(f"viscera: {error.message(command_line_wording)}", err=True)
+        echo(f"viscera: {error.message(command_line_wording)}", err=True)
         return error.exit_code
     except click.ClickException as error:
         error.show()
         return 2
     except MemoryError:
-        click.echo(
+        echo(
             "viscera: expected enough memory, found none left; close other programs, or pass "
             "--memory-limit",
             err=True,

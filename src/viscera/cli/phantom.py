@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from viscera.cli._shared.options import PATH
+from viscera.cli._shared.terminal import echo
 from viscera.errors import OutputError
 
 
@@ -48,6 +49,6 @@ def command(
         check_absent(path, overwrite=overwrite)
     volume, truth = make_phantom(seed, shape=shape, spacing_mm=spacing)
     write_volume(output, volume, overwrite=overwrite)
-    click.echo(f"{output}: written; a generated phantom, not a patient", err=True)
+    echo(f"{output}: written; a generated phantom, not a patient", err=True)
     if labels is not None:
         Segmentation(truth, volume, ORGANS).save(str(labels), overwrite=overwrite)

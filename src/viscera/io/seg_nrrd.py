@@ -54,11 +54,11 @@ def write_seg_nrrd(
     for number, organ in enumerate(organ for organ in organs if organ.id in present):
         for key, value in _segment(organ, extent).items():
             header[f"Segment{number}_{key}"] = value
-    with io.BytesIO() as content:
-        nrrd.write(content, labels, header, compression_level=1, index_order="F")
-        written = content.getvalue()
+    with io.BytesIO() as buffer:
+        nrrd.write(buffer, labels, header, compression_level=1, index_order="F")
+        content = buffer.getvalue()
     # pynrrd notes the time of writing in comments; results say nothing of the time, and repeat.
-    text, blank, voxels = written.partition(b"\n\n")
+    text, blank, voxels = content.partition(b"\n\n")
     lines = [line for line in text.split(b"\n") if not line.startswith(b"#")]
     with atomic_write(path, overwrite=overwrite) as file:
         file.write(b"\n".join(lines) + blank + voxels)

@@ -91,8 +91,8 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         OutputError: see `atomic_write`.
     """
     with atomic_write(path, overwrite=overwrite) as file:
-        # Names of files need not be UTF-8; Python keeps their bytes as surrogates.
-        file.write(text.encode("utf-8", "surrogateescape"))
+        # Names of files need not be UTF-8; what is written is: other bytes become escapes.
+        file.write(text.encode("utf-8", "backslashreplace"))
 
 
 def _not_writable(path: Path, reason: str) -> OutputError:

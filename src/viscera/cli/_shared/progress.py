@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from viscera.cli._shared.terminal import printable
 from viscera.runtime.stages import Progress
 
 # How much of a case's time each stage takes, roughly; only the bar's smoothness hangs on it.
@@ -37,7 +38,7 @@ def progress_bar(case: str, *, quiet: bool) -> Iterator[Progress | None]:
         TextColumn("{task.description}"),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task("read", total=sum(shares.values()), case=case)
+        task = bar.add_task("read", total=sum(shares.values()), case=printable(case))
 
         def on_progress(stage: str, share: float) -> None:
             names = list(shares)

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-import click
-
+from viscera.cli._shared.terminal import echo
 from viscera.dicom.read.open_series import find_series
 from viscera.dicom.read.series import choice_reason
 from viscera.errors import NothingToSegmentError
@@ -45,20 +44,20 @@ def show_series(source: Path, *, as_json: bool) -> None:
             "others": listing.others,
             "damaged": [str(error) for error in listing.damaged],
         }
-        click.echo(json.dumps(content, indent=2, ensure_ascii=False))
+        echo(json.dumps(content, indent=2, ensure_ascii=False))
         return
-    click.echo(f"{'':2}{'no.':>5} {'slices':>6} {'size':>11} {'plane':9} {'mm':>5} {'':9} series")
+    echo(f"{'':2}{'no.':>5} {'slices':>6} {'size':>11} {'plane':9} {'mm':>5} {'':9} series")
     for number, series in enumerate(listing.series):
         description = series.described()
         star = "*" if number == 0 and one_study else " "
         kind = "original" if description["original"] else "derived"
-        click.echo(
+        echo(
             f"{star:2}{description['number']:>5} {description['slices']:>6} "
             f"{description['size']:>11} {description['plane']:9} "
             f"{description['thickness_mm']:>5g} {kind:9} {description['series'] or '(no UID)'}"
         )
-    click.echo(f"taken: {why}")
+    echo(f"taken: {why}")
     if listing.others:
-        click.echo(f"{listing.others} other files")
+        echo(f"{listing.others} other files")
     for error in listing.damaged:
-        click.echo(f"damaged: {error}")
+        echo(f"damaged: {error}")
