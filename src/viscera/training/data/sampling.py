@@ -19,7 +19,7 @@ from viscera.inference.windows import mirror_indices
 from viscera.training.data.cache import IGNORED, CachedCase
 from viscera.training.recipe import Recipe
 
-_HELD_BYTES = 1 << 30  # of decompressed labels
+_MOST_KEPT_BYTES = 1 << 30  # of decompressed labels
 _BEYOND = 8  # patches reach beyond the body by up to this part of their size
 
 
@@ -183,12 +183,12 @@ class Sampler:
         with self._lock:
             if key not in self._labels:
                 self._labels[key] = cached.unpacked(kind)
-                while len(self._labels) > 1 and self._validation_cases() > _HELD_BYTES:
+                while len(self._labels) > 1 and self._kept_bytes() > _MOST_KEPT_BYTES:
                     self._labels.popitem(last=False)
             self._labels.move_to_end(key)
             return self._labels[key]
 
-    def _validation_cases(self) -> int:
+    def _kept_bytes(self) -> int:
         return sum(array.nbytes for array in self._labels.values())
 
     @staticmethod
