@@ -13,10 +13,11 @@ from tests.test_affine import all_orientations, oriented
 from viscera.bundle.spec import Bundle, ModelFile, NetworkInput, Patch, Slices
 from viscera.core.affine import Affine
 from viscera.core.volume import Volume
-from viscera.grid.grid import Grid, ScoreSlab
+from viscera.grid.grid import Grid
 from viscera.grid.orientation import Orientation, ScanPlane
 from viscera.grid.resample import Taps, upsample_argmax
 from viscera.grid.shear import labels_to_sheared, straighten
+from viscera.grid.slab_windows import ScoreSlab
 
 
 def bundle(spacing=(2.0, 2.5, 3.0), align="centre", interpolation="linear", slices=None):

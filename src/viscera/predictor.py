@@ -21,8 +21,9 @@ from viscera.engine.protocol import Engine
 from viscera.engine.select import FallbackEngine, open_engine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
-from viscera.grid.grid import Grid, ScoreSlab
+from viscera.grid.grid import Grid
 from viscera.grid.shear import labels_to_sheared, straighten
+from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.memory_plan import MemoryPlan, WindowPlan, read_peak_mb, straighten_peak_mb
 from viscera.inference.slice_stacks import predict_slice_stacks
 from viscera.inference.sliding_window import predict_windows

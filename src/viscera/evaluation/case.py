@@ -27,7 +27,7 @@ class Evaluation:
 
     Attributes:
         case: its name.
-        protocol: whose rules were used.
+        protocol: standard or flare24.
         organ_metrics: of each organ, in label order.
         findings: what was noticed on the way.
     """

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Slices
 from viscera.engine.protocol import Engine
-from viscera.grid.grid import ScoreSlab
+from viscera.grid.slab_windows import ScoreSlab
 from viscera.runtime.prefetch import map_concurrently
 
 # A score for background where the network sees nothing.

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Patch
 from viscera.engine.protocol import Engine
-from viscera.grid.grid import ScoreSlab
+from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.windows import AxisWindows, mirror_indices
 
 WindowScores = NDArray[np.float32]

@@ -49,7 +49,7 @@ def open_series(
     name: str = "series",
     threads: int | None = None,
 ) -> Volume:
-    """The series one would segment, as a volume whose voxels stay in their files.
+    """The likeliest series as a volume; its voxels stay in their files.
 
     Args:
         source: folder, zip archive or file.

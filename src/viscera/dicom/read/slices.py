@@ -151,7 +151,7 @@ def read_slices(file: SourceFile) -> list[CtSlice] | None:
 
 
 def _patient_key(header: DicomHeader) -> str:
-    """The patient's ID; without one the name, whose empty components and capitals do not count.
+    """The patient's ID; without one the name. Empty components and capitals do not count.
 
     One scanner writes ``A^B``, an archive on the way ``A^B^^^`` (PS3.5 6.2.1.2): one patient.
     """

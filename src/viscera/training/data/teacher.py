@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 from viscera.bundle.spec import Bundle
 from viscera.core.volume import Volume
 from viscera.errors import BundleError
-from viscera.grid.grid import Grid, slab_windows
+from viscera.grid.grid import Grid
 from viscera.grid.resample import Taps
+from viscera.grid.slab_windows import slab_windows
 from viscera.io.read import read_volume
 from viscera.predictor import Predictor
 from viscera.runtime.atomic_files import atomic_write
