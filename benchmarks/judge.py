@@ -11,7 +11,8 @@ import numpy as np
 import viscera
 from list_shared_cases import SAMPLE
 from train_default import FOLDS, TEACHER
-from viscera.io.read import file_digest, read_labels, read_volume
+from viscera.io.content_digest import content_digest
+from viscera.io.read import read_labels, read_volume
 from viscera.training.data.cases import TrainingCase, find_cases
 from viscera.training.run_folder import read_run
 
@@ -50,7 +51,11 @@ class Judge:
             predictor = viscera.Predictor(self._bundle(network, fold))
             for name in self._validation_cases(network, fold):
                 case = self.cases[name]
-                sources = [file_digest(case.image), file_digest(case.labels), case.excluded_organs]
+                sources = [
+                    content_digest(case.image),
+                    content_digest(case.labels),
+                    case.excluded_organs,
+                ]
                 mark = f"{predictor.signature()} {sources}"
                 done = self._before.get(network, {}).get(name, {})
                 if done.get("mark") != mark:

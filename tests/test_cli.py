@@ -76,7 +76,9 @@ def test_json_goes_to_stdout_alone(tmp_path, scans, nearest):
 def test_a_folder_is_a_batch_that_goes_on_where_it_stopped(tmp_path, scans, nearest):
     out = tmp_path / "out"
     result = run("segment", scans, "-o", out, "-b", nearest)
-    assert {p.name for p in out.iterdir()} == {"a.nii.gz", "b.nii.gz", "c.nii.gz"}
+    assert {p.name for p in out.iterdir()} == {
+        "a.nii.gz", "b.nii.gz", "c.nii.gz", ".viscera", "failures.csv",
+    }  # fmt: skip
     assert result.stderr.count("written in") == 3
     first = {p.name: p.stat().st_mtime_ns for p in out.iterdir()}
     (out / "b.nii.gz").unlink()
@@ -150,7 +152,7 @@ def test_an_edited_bundle_or_source_does_not_pass_as_finished(tmp_path, scans, s
     toml.write_text(toml.read_text().replace("overlap = 0.25", "overlap = 0.0"))
     with pytest.raises(BatchError):
         run(*call)
-    assert len((out / "failures.csv").read_text().splitlines()) == 4
+    assert (out / "failures.csv").read_text().count(",5,a new output,") == 3
 
 
 def test_organs_that_the_bundle_does_not_find_are_refused(tmp_path, scans, nearest):
@@ -227,6 +229,7 @@ def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
     assert rows[1].startswith("bad.nii.gz,3,")
     assert len([p for p in out.iterdir() if p.name.endswith(".nii.gz")]) == 3
     (scans / "bad.nii.gz").unlink()
+    (scans / "notes.txt").unlink()
     run("segment", scans, "-o", out, "-b", nearest)
     assert not (out / "failures.csv").exists()
 
@@ -251,18 +254,9 @@ def test_where_results_go(tmp_path, scans, nearest, monkeypatch):
         run("segment", scans, "-b", nearest)
     with pytest.raises(UsageError, match="a CT file or a folder"):
         run("segment", "-b", nearest)
-    write_volume(scans / "b.nii", viscera_volume(scans))
-    with pytest.raises(UsageError, match="several of 'b'"):
-        run("segment", scans, "-o", tmp_path / "x", "-b", nearest)
     (tmp_path / "empty").mkdir()
     with pytest.raises(NothingToSegmentError):
         run("segment", tmp_path / "empty", "-o", tmp_path / "x", "-b", nearest)
-
-
-def viscera_volume(scans):
-    from viscera.io.read import read_volume
-
-    return read_volume(scans / "b.nii.gz")
 
 
 def test_list_classes():

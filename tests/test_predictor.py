@@ -219,6 +219,30 @@ def test_the_same_scan_gives_the_same_labels(nearest, small_phantom):
     np.testing.assert_array_equal(*runs)
 
 
+def test_memory_shapes_no_labels_it_only_refuses(tmp_path, small_phantom):
+    """Windows follow from bundle and scan. Smaller ones must be asked for."""
+    body = PATCH_BODY.replace("[patch]", "[patch]\nmultiple = [8, 8, 8]")
+    folder = random_bundle(tmp_path, body)
+    volume = small_phantom[0]
+    ample = viscera.Predictor(folder, precision="f32").segment(volume)
+    need_mb = ample.provenance["planned_mb"]
+    close = viscera.Predictor(folder, precision="f32", memory_limit_mb=need_mb + 1).segment(volume)
+    np.testing.assert_array_equal(close.labels, ample.labels)
+    assert close.signature == ample.signature
+    window = ample.provenance["grid"]["window_xyz"]
+    assert f" f32 t{viscera.Predictor(folder).threads} {'x'.join(map(str, window))} " in (
+        ample.signature
+    )
+    small = viscera.Predictor(folder, precision="f32", low_memory=True).segment(volume)
+    assert small.provenance["grid"]["window_xyz"] != window
+    assert small.signature.split()[2] != ample.signature.split()[2]
+    least_mb = small.provenance["planned_mb"]
+    assert least_mb < need_mb
+    short = viscera.Predictor(folder, precision="f32", memory_limit_mb=least_mb + 0.6)
+    with pytest.raises(ResourceError, match=r"pass low_memory=True, .*raise memory_limit_mb"):
+        short.segment(volume)
+
+
 def test_the_need_is_named_before_anything_is_allocated(nearest, small_phantom):
     predictor = viscera.Predictor(nearest, memory_limit_mb=50)
     with pytest.raises(ResourceError, match=r"at least [0-9]+ MB"):

@@ -12,7 +12,7 @@ import viscera
 from tests.networks import nearest_bundle, nearest_net, slices_body, write_bundle
 from viscera.bundle.spec import Patch
 from viscera.core.volume import LazyVoxels, Slab
-from viscera.engine.machine_cache import cache_folder, read_fact, remove_oldest, store_fact
+from viscera.engine.machine_cache import cache_folder, read_network, store_network
 from viscera.engine.protocol import batch_shape
 from viscera.engine.select import open_engine
 from viscera.inference.sliding_window import fit_axis_windows
@@ -107,19 +107,72 @@ def test_fitted_windows_cover_a_grid_at_no_more_than_the_bundles_cost(shape):
 # What is remembered of a machine
 
 
-def test_what_is_remembered_is_recalled_and_damage_is_forgotten(tmp_path, monkeypatch):
+def test_a_compiled_network_is_kept_under_its_own_key_and_damage_is_forgotten(
+    tmp_path, monkeypatch
+):
     monkeypatch.setenv("VISCERA_CACHE", str(tmp_path / "cache"))
-    assert read_fact("key") is None
-    store_fact("key", "bf16")
-    store_fact("other", "f32")
-    assert (read_fact("key"), read_fact("other")) == ("bf16", "f32")
-    (tmp_path / "cache" / "measured.json").write_text("[1, 2")
-    assert read_fact("key") is None
-    store_fact("key", "f32")
-    assert read_fact("key") == "f32"
+    assert read_network("key") is None
+    store_network("key", b"network")
+    assert read_network("key") == b"network"
+    assert read_network("other") is None
+    (kept,) = (tmp_path / "cache").iterdir()
+    store_network("other", b"another network")
+    (other,) = set((tmp_path / "cache").iterdir()) - {kept}
+    kept.write_bytes(other.read_bytes())  # another network under this name
+    assert read_network("key") is None
+    store_network("key", b"network")
+    kept.write_bytes(kept.read_bytes()[:-1] + b"K")
+    assert read_network("key") is None
+    kept.unlink()
+    kept.symlink_to(other)
+    assert read_network("key") is None
     monkeypatch.setenv("VISCERA_CACHE", "off")
     assert cache_folder() is None
-    assert read_fact("key") is None
+    assert read_network("other") is None
+
+
+def test_the_newest_networks_stay_and_nothing_of_others_is_removed(tmp_path, monkeypatch):
+    folder = tmp_path / "cache"
+    monkeypatch.setenv("VISCERA_CACHE", str(folder))
+    folder.mkdir(mode=0o700)
+    (folder / "letter.txt").write_text("mine")
+    for number in range(30):
+        store_network(f"key {number}", b"network")
+        os.utime(
+            max(folder.glob("*.network"), key=lambda p: p.stat().st_ctime_ns), (number, number)
+        )
+    assert len(list(folder.iterdir())) == 25
+    assert read_network("key 29") == b"network"
+    assert read_network("key 0") is None
+
+
+@pytest.mark.skipif(not hasattr(os, "getuid"), reason="modes of POSIX")
+@pytest.mark.parametrize("fault", ["group", "others", "link", "owner"])
+def test_a_cache_that_others_can_write_is_not_used(tmp_path, monkeypatch, fault):
+    """A compiled network is code: whoever can write it decides what the labels are."""
+    folder = tmp_path / "cache"
+    folder.mkdir(mode=0o700)
+    monkeypatch.setenv("VISCERA_CACHE", str(folder))
+    assert cache_folder() == folder
+    if fault == "link":
+        folder.rename(tmp_path / "elsewhere")
+        folder.symlink_to(tmp_path / "elsewhere")
+    elif fault == "owner":
+        monkeypatch.setattr(os, "getuid", lambda: folder.stat().st_uid + 1)
+    else:
+        folder.chmod(0o720 if fault == "group" else 0o702)
+    assert cache_folder() is None
+    store_network("key", b"network")
+    assert list(folder.iterdir()) == []
+
+
+def test_a_network_from_the_cache_gives_the_same_scores(tmp_path, monkeypatch, nearest):
+    monkeypatch.setenv("VISCERA_CACHE", str(tmp_path / "cache"))
+    bundle = viscera.read_bundle(nearest)
+    batch = np.random.default_rng(0).normal(size=batch_shape(bundle)).astype(np.float32)
+    scores = [open_engine(bundle, "openvino", threads=1).run(batch).copy() for _ in range(2)]
+    assert list((tmp_path / "cache").iterdir())
+    np.testing.assert_array_equal(*scores)
 
 
 def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, nearest):
@@ -132,21 +185,12 @@ def test_a_cache_that_cannot_be_written_is_done_without(tmp_path, monkeypatch, n
     assert scores.shape[1] == len(bundle.labels)
 
 
-def test_only_the_newest_compiled_networks_are_kept(tmp_path):
-    for n in range(6):
-        (tmp_path / f"{n}.blob").write_text("x")
-        os.utime(tmp_path / f"{n}.blob", (n, n))
-    remove_oldest(tmp_path, most=2)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["4.blob", "5.blob"]
-
-
 def test_a_damaged_compiled_network_is_compiled_again(tmp_path, monkeypatch, nearest):
     monkeypatch.setenv("VISCERA_CACHE", str(tmp_path))
     bundle = viscera.read_bundle(nearest)
     batch = np.random.default_rng(0).normal(size=batch_shape(bundle)).astype(np.float32)
     expected = open_engine(bundle, "openvino", threads=1).run(batch).copy()
-    for blob in (tmp_path / "compiled").iterdir():
-        blob.chmod(0o600)
+    for blob in tmp_path.iterdir():
         blob.write_bytes(blob.read_bytes()[: blob.stat().st_size // 2])
     again = open_engine(bundle, "openvino", threads=1)
     np.testing.assert_array_equal(again.run(batch), expected)

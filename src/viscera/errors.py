@@ -44,7 +44,15 @@ _CALLS = {
     "series": "as_volume(path, series={value})",
     "volume_index": "as_volume(path, volume_index={value})",
 }
-_SWITCHES = ("allow_bad_slices", "keep_phi", "overwrite", "prepare", "resume", "strict")
+_SWITCHES = (
+    "allow_bad_slices",
+    "keep_phi",
+    "low_memory",
+    "overwrite",
+    "prepare",
+    "resume",
+    "strict",
+)
 
 
 def option(name: str, value: object = None) -> str:

@@ -46,6 +46,7 @@ class Predictor:
         memory_limit_mb: most memory the process may take; None for what is free.
         engine_name: as it was asked for.
         precision: as it was asked for; None for the fastest.
+        low_memory: windows are no larger than the bundle's.
 
     Example:
         predictor = viscera.Predictor("path/to/bundle")
@@ -61,6 +62,7 @@ class Predictor:
         memory_limit_mb: float | None = None,
         precision: Precision | None = None,
         overlap: float | None = None,
+        low_memory: bool = False,
     ) -> None:
         """Check the bundle; the network itself is loaded with the first scan.
 
@@ -69,8 +71,10 @@ class Predictor:
             engine: auto, openvino or onnxruntime; or a network that is loaded already.
             threads: CPU threads; all that the process may use where not given.
             memory_limit_mb: most memory the process may take; what is free where not given.
-            precision: f32 or bf16; the fastest that bundle and CPU allow where not given.
+            precision: f32 or bf16; where not given, bf16 if the bundle allows it and the CPU
+                computes in it.
             overlap: share of a window that neighbours share; that of the bundle where not given.
+            low_memory: windows no larger than the bundle's, whose labels differ a little.
 
         Raises:
             BundleError: the bundle is invalid.
@@ -91,6 +95,7 @@ class Predictor:
         self.threads = thread_count(threads)
         self.memory_limit_mb = memory_limit_mb
         self.precision = precision
+        self.low_memory = low_memory
         self.engine_name = engine if isinstance(engine, str) else "auto"
         self._engine: Engine | None = None if isinstance(engine, str) else engine
         # Threads may share a predictor: scans are read side by side, the network runs for one.
@@ -198,13 +203,16 @@ class Predictor:
         return grid, slabs()
 
     def signature(self, settings: object = None) -> str:
-        """What is kept in every label file: version, a digest of all that shapes labels, network.
+        """What was asked for: version, and a digest of bundle and settings.
+
+        With the same engine, precision and threads, the same signature gives the same labels.
 
         Args:
-            settings: what else than the bundle shapes them.
+            settings: what else shapes labels: the scan's digest, how it is read.
         """
-        digest = digest_of(replace(self.bundle, folder=Path()), settings)
-        return f"viscera {__version__} {digest[:16]} {self.bundle.name}"
+        asked = [self.engine_name, self.precision, self.low_memory]
+        digest = digest_of(replace(self.bundle, folder=Path()), asked, settings)
+        return f"viscera {__version__} {digest[:16]}"
 
     def _upright(self, volume: Volume) -> Volume:
         """The volume on a rectangular grid; the very same where it is not sheared.
@@ -228,7 +236,7 @@ class Predictor:
         return grid
 
     def _memory_plan(self, volume: Volume) -> MemoryPlan:
-        return MemoryPlan(self.bundle, volume, self.memory_limit_mb)
+        return MemoryPlan(self.bundle, volume, self.memory_limit_mb, self.low_memory)
 
     def _load_engine(self) -> Engine:
         with self._opening:
@@ -292,8 +300,14 @@ class Predictor:
 
     def _provenance(self, engine: Engine, grid: Grid, box: Box, plan: WindowPlan) -> dict[str, Any]:
         bundle, patch = self.bundle, plan.patch
+        window = "x".join(map(str, patch.size)) if patch else "slices"
         return {
-            "made_by": self.signature(),
+            "signature": self.signature(),
+            # Beside the signature in every label file: what computed these very labels.
+            "computed_by": (
+                f"{engine.name}-{engine.version} {engine.precision} t{self.threads} {window} "
+                f"{bundle.name}"
+            ),
             "bundle": {
                 "name": bundle.name,
                 "sha256": bundle.model.sha256,
@@ -328,6 +342,7 @@ def segment(
     memory_limit_mb: float | None = None,
     precision: Precision | None = None,
     overlap: float | None = None,
+    low_memory: bool = False,
     strict: bool = False,
     on_progress: Progress | None = None,
 ) -> Segmentation:
@@ -340,8 +355,10 @@ def segment(
         engine: auto, openvino or onnxruntime.
         threads: CPU threads; all that the process may use where not given.
         memory_limit_mb: most memory the process may take; what is free where not given.
-        precision: f32 or bf16; the fastest that bundle and CPU allow where not given.
+        precision: f32 or bf16; where not given, bf16 if the bundle allows it and the CPU computes
+            in it.
         overlap: share of a window that neighbours share; that of the bundle where not given.
+        low_memory: windows no larger than the bundle's, whose labels differ a little.
         strict: raise where something would be assumed or nothing is found.
         on_progress: called with the name of the stage and the share done.
 
@@ -358,5 +375,6 @@ def segment(
         memory_limit_mb=memory_limit_mb,
         precision=precision,
         overlap=overlap,
+        low_memory=low_memory,
     )
     return predictor.segment(source, affine, strict=strict, on_progress=on_progress)

@@ -150,5 +150,9 @@ class Segmentation:
 
     @property
     def signature(self) -> str:
-        """What made it, as it is kept in the header of label files."""
-        return str(self.provenance.get("made_by", "viscera"))
+        """What made it, as it is kept in the header of label files.
+
+        First what was asked for, then what computed it: engine, precision, threads, window, bundle.
+        """
+        asked = self.provenance.get("signature", "viscera")
+        return f"{asked} {self.provenance.get('computed_by', '')}".rstrip()

@@ -3,30 +3,33 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from viscera.core.organs import Organ
+from viscera.batch.finished import is_finished, listed_files, may_be_replaced, write_mark
+from viscera.core.organs import ORGANS, Organ
 from viscera.core.volume import Volume
-from viscera.dicom.read.files import looks_like_dicom
 from viscera.errors import UsageError, VisceraError, Wording, option, python_wording
-from viscera.io.byte_reader import ByteReader
-from viscera.io.nifti.header import load_header
-from viscera.io.nifti.read import read_nifti_header
+from viscera.io.nifti.read import is_viscera_result, read_description
 from viscera.io.nifti.write import check_nifti_name
 from viscera.io.output_types import OUTPUT_TYPES, SEG_LABELMAP, OutputType
-from viscera.io.read import read_grid
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
 from viscera.report.run_report import run_report
-from viscera.runtime.atomic_files import atomic_write, check_absent, check_writable, write_text
+from viscera.runtime.atomic_files import (
+    atomic_write,
+    check_absent,
+    check_writable,
+    not_writable,
+    write_text,
+)
 from viscera.runtime.stages import Stages
+from viscera.runtime.staging import move_together, staging_folder
 from viscera.segmentation import Segmentation
 
 _SUFFIXES = (".nii.gz", ".nii")
+_DESCRIPTION_BYTES = 79
 
 
 @dataclass(frozen=True)
@@ -56,19 +59,35 @@ class OutputOptions:
     wording: Wording = python_wording
 
 
+_EVERY_FILE = OutputOptions(
+    masks=True,
+    statistics=True,
+    preview=True,
+    report=True,
+    tables=True,
+    output_types=tuple(OUTPUT_TYPES),
+)
+
+
 @dataclass(frozen=True)
 class CaseOutputs:
-    """The files of one case. All lie beside the label map, under its stem.
+    """The files of one case: a set that appears as a whole, and is finished when its mark says so.
+
+    All lie beside the label map, under its stem.
 
     Attributes:
         labels_path: of the label map, .nii.gz or .nii.
         options: which others there are.
         signature: what makes them, from what; kept in the label map's header.
+        keep_phi: the report may identify the patient.
+        mark_path: of the mark that is left last; none for a case by itself.
     """
 
     labels_path: Path
     options: OutputOptions = OutputOptions()
     signature: str = "viscera"
+    keep_phi: bool = False
+    mark_path: Path | None = None
 
     def beside(self, suffix: str) -> Path:
         """A path with the label map's stem and this suffix."""
@@ -76,21 +95,27 @@ class CaseOutputs:
         ending = next((e for e in _SUFFIXES if name.lower().endswith(e)), "")
         return self.labels_path.with_name(name[: len(name) - len(ending)] + suffix)
 
-    def paths(self, organs: Iterable[Organ]) -> Iterator[Path]:
-        """Every file that will be written, for these organs."""
+    def files(self, organs: Iterable[Organ]) -> dict[Path, str]:
+        """Every file that will be written, for these organs, and which options shape its content.
+
+        Scan, bundle and the other settings that shape labels stand in the signature.
+        """
         options = self.options
-        yield self.labels_path
-        yield from (self.beside(kind.suffix) for kind in self._other_types())
+        files = {self.labels_path: ""}
+        for kind in self._other_types():
+            files[self.beside(kind.suffix)] = "labelmap" if kind is SEG_LABELMAP else ""
         if options.masks:
-            yield from (self.beside("_masks") / f"{organ.name}.nii.gz" for organ in organs)
+            files |= {self.beside("_masks") / f"{organ.name}.nii.gz": "" for organ in organs}
         if options.statistics:
-            yield from (self.beside("_statistics.json"), self.beside("_statistics.csv"))
+            files |= {self.beside("_statistics.json"): "", self.beside("_statistics.csv"): ""}
         if options.preview:
-            yield self.beside("_preview.png")
+            files[self.beside("_preview.png")] = ""
         if options.tables:
-            yield from (self.beside("_itksnap.txt"), self.beside("_slicer.ctbl"))
+            files |= {self.beside("_itksnap.txt"): "", self.beside("_slicer.ctbl"): ""}
         if options.report:
-            yield self.beside("_report.json")
+            shaped_by = f"statistics={options.statistics} keep_phi={self.keep_phi}"
+            files[self.beside("_report.json")] = shaped_by
+        return files
 
     def check(self, source: Path, organs: Iterable[Organ]) -> None:
         """Check before the work that all of it can be written.
@@ -104,7 +129,7 @@ class CaseOutputs:
             OutputError: not writable, or exists already.
         """
         check_nifti_name(self.labels_path)
-        for path in self.paths(organs):
+        for path in self.files(organs):
             if _is_same_file(path, source):
                 raise UsageError(
                     "an output other than the input",
@@ -113,6 +138,8 @@ class CaseOutputs:
                     where=path,
                 )
             check_absent(path, overwrite=self.options.overwrite)
+            if path.parent.exists():
+                check_writable(path)
         check_writable(self.labels_path)
 
     def check_volume(self, volume: Volume) -> None:
@@ -125,35 +152,41 @@ class CaseOutputs:
         for kind in self._other_types():
             kind.check(volume)
 
-    def is_complete(self, organs: Iterable[Organ]) -> bool:
-        """Whether every file is there, for these organs."""
-        return all(path.is_file() for path in self.paths(organs))
+    def is_finished(self, organs: Iterable[Organ]) -> bool:
+        """Whether all of it was made as this run would, and is still what it was.
 
-    def is_up_to_date(self, source: Path) -> bool:
-        """Whether the label map is whole, on the source's grid, and made as this run would.
-
-        Same bytes of the source, same bundle, same settings: the signature holds their digest.
+        Args:
+            organs: that results are about.
         """
-        if not self.labels_path.is_file():
+        if self.mark_path is None:
             return False
+        return is_finished(
+            self.mark_path, self.signature, self.files(organs), beside=self.labels_path.parent
+        )
+
+    def may_be_replaced(self, organs: Iterable[Organ]) -> bool:
+        """Whether what lies there was left by a run like this one, and nobody has changed it.
+
+        Args:
+            organs: that results are about.
+        """
+        if self.mark_path is None:
+            return False
+        return may_be_replaced(
+            self.mark_path, self.signature, self.files(organs), beside=self.labels_path.parent
+        )
+
+    def _has_our_signature(self) -> bool:
+        """Whether the label map that lies there was made from the same scan in the same way."""
+        signature = self.signature.encode("ascii", "replace")
         try:
-            header = read_nifti_header(self.labels_path)
-            with ByteReader(self.labels_path) as reader:
-                reader.finish(most=1 << 40)  # verifies the checksum
-            description = bytes(load_header(header.block)["descrip"]).rstrip(b"\0")
-            if description != self.signature.encode("ascii", "replace")[:79]:
-                return False
-            if looks_like_dicom(source):
-                return True  # its grid follows from bytes and settings, as the signature does
-            shape, affine = read_grid(source)
+            description = read_description(self.labels_path)
         except VisceraError:
             return False
-        # The forms of NIfTI are single precision, those of other formats are not.
-        same_affine = np.allclose(header.affine.matrix, affine.matrix, rtol=1e-6, atol=1e-4)
-        return header.shape == shape and same_affine
+        return description.startswith(signature[:_DESCRIPTION_BYTES])
 
     def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
-        """Write everything; the label map first, since it tells what made the others.
+        """Write everything aside, then move it to its place together, the label map first.
 
         Args:
             segmentation: the result.
@@ -163,36 +196,82 @@ class CaseOutputs:
             The report of the run, statistics included where they were asked for.
 
         Raises:
-            OutputError: disk full, or a file has appeared meanwhile.
+            OutputError: disk full, or a file has appeared meanwhile; nothing is left then.
+            InputError: a series of which a result of DICOM cannot be made; likewise.
         """
-        options = self.options
-        provenance = {**segmentation.provenance, "made_by": self.signature}
+        provenance = {**segmentation.provenance, "signature": self.signature}
         segmentation = replace(segmentation, provenance=provenance)
+        with staging_folder(self.labels_path) as folder:
+            aside = replace(
+                self,
+                labels_path=folder / self.labels_path.name,
+                options=replace(self.options, overwrite=False),
+            )
+            report = aside._write_files(segmentation, stages)
+            with stages.stage("write"):
+                self._publish(folder, segmentation.organs)
+        return report
+
+    def _write_files(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
+        """Write all files, and return the report."""
+        options, organs = self.options, segmentation.organs
         with stages.stage("write"):
-            segmentation.save(self.labels_path, output_type="nifti", overwrite=options.overwrite)
+            segmentation.save(self.labels_path, output_type="nifti")
             for kind in self._other_types():
-                kind.write(
-                    self.beside(kind.suffix),
-                    segmentation.labels,
-                    segmentation.volume,
-                    segmentation.organs,
-                    overwrite=options.overwrite,
-                )
+                path = self.beside(kind.suffix)
+                kind.write(path, segmentation.labels, segmentation.volume, organs, overwrite=False)
             if options.masks:
-                segmentation.save_masks(self.beside("_masks"), overwrite=options.overwrite)
+                segmentation.save_masks(self.beside("_masks"))
+            if options.tables:
+                write_itksnap_labels(self.beside("_itksnap.txt"), organs)
+                write_slicer_colours(self.beside("_slicer.ctbl"), organs)
         statistics: dict[str, Any] = {}
         if options.statistics or options.preview:
             statistics = self._write_from_scan(segmentation, stages)
-        if options.tables:
-            organs, overwrite = segmentation.organs, options.overwrite
-            write_itksnap_labels(self.beside("_itksnap.txt"), organs, overwrite=overwrite)
-            write_slicer_colours(self.beside("_slicer.ctbl"), organs, overwrite=overwrite)
         report = run_report(segmentation, options.wording)
         if statistics:
             report["statistics"] = statistics
         if options.report:
             self._write_json("_report.json", report)
         return report
+
+    def _publish(self, folder: Path, organs: Sequence[Organ]) -> None:
+        """Move the files of a folder to their places; those of other work go first."""
+        files, place = self.files(organs), self.labels_path.parent
+        for path in files:
+            check_absent(path, overwrite=self.options.overwrite)
+        if self.options.overwrite:
+            self._remove_earlier()
+        if self.mark_path is not None:
+            write_mark(self.mark_path, self.signature, files, beside=place, content_in=folder)
+        move_together([(folder / path.relative_to(place), path) for path in files])
+        if self.mark_path is not None:
+            write_mark(self.mark_path, self.signature, files, beside=place)
+
+    def _remove_earlier(self) -> None:
+        """Where other work has been done, remove its mark and all files of its set.
+
+        Else a preview of one scan could stay beside the labels of another. The label map goes last.
+        """
+        earlier = self._earlier_files()
+        try:
+            if earlier and self.mark_path is not None:
+                self.mark_path.unlink(missing_ok=True)
+            for path in earlier:
+                if path.is_file():
+                    path.unlink()
+        except OSError as error:
+            raise not_writable(self.labels_path, error) from error
+
+    def _earlier_files(self) -> list[Path]:
+        """The files of a set that lies there and has another signature."""
+        if self._has_our_signature() or not is_viscera_result(self.labels_path):
+            return []
+        every = replace(self, options=_EVERY_FILE).files(ORGANS)
+        place = self.labels_path.parent
+        listed = listed_files(self.mark_path, beside=place) if self.mark_path else []
+        side_files = [path for path in (*listed, *every) if path != self.labels_path]
+        return [*side_files, self.labels_path]
 
     def _write_from_scan(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
         """Write statistics and preview, for which the scan is read once more; the statistics."""
@@ -211,18 +290,18 @@ class CaseOutputs:
                 statistics = {row.organ: row.as_dict() for row in rows}
                 self._write_json("_statistics.json", statistics)
                 text = statistics_csv(segmentation.volume.name, rows)
-                write_text(self.beside("_statistics.csv"), text, overwrite=options.overwrite)
+                write_text(self.beside("_statistics.csv"), text)
         if options.preview:
             with (
                 stages.stage("preview"),
-                atomic_write(self.beside("_preview.png"), overwrite=options.overwrite) as file,
+                atomic_write(self.beside("_preview.png")) as file,
             ):
                 file.write(preview_png(segmentation, cuts, scan))
         return statistics
 
     def _write_json(self, suffix: str, content: dict[str, Any]) -> None:
         text = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-        write_text(self.beside(suffix), text, overwrite=self.options.overwrite)
+        write_text(self.beside(suffix), text)
 
     def _other_types(self) -> list[OutputType]:
         """What is written besides the NIfTI, which always is."""

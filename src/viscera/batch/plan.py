@@ -6,9 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from viscera.dicom.deidentify import deidentified_name
 from viscera.errors import UsageError, option
 from viscera.io.read import SUFFIXES, case_name
-from viscera.io.scan_files import find_scans, is_dir, result_name, scans_by_case
+from viscera.io.scan_files import (
+    PassedOver,
+    distinct_names,
+    find_scans,
+    is_dir,
+    require_scans,
+    result_name,
+)
 
 
 @dataclass(frozen=True)
@@ -36,56 +44,86 @@ class BatchPlan:
     """The cases of one call.
 
     Attributes:
-        cases: in the order given; those of a folder by name.
+        cases: in the order given; those of a folder by path.
         folder: where a batch's results go, None for a single case.
+        passed_over: what lies among the scans and is none.
     """
 
     cases: tuple[BatchCase, ...]
     folder: Path | None
+    passed_over: tuple[PassedOver, ...] = ()
 
 
 def plan_batch(
-    inputs: Sequence[Path], output: Path | None, *, keep_phi: bool = False, many: bool = False
+    inputs: Sequence[Path],
+    output: Path | None,
+    *,
+    series: str | None = None,
+    keep_phi: bool = False,
+    many: bool = False,
 ) -> BatchPlan:
     """Resolve files and folders to cases and their outputs.
 
-    A single file goes to `output`, which may be a file name or an existing folder, and by default
-    to ``CASE_labels.nii.gz`` in the current folder. Several files or a folder go to the folder
-    `output` as ``CASE.nii.gz``, which is what FLARE and nnU-Net expect.
+    A single file, or the folder of one DICOM study, goes to `output`, which may be a file name or
+    an existing folder, and by default to ``CASE_labels.nii.gz`` in the current folder. Several
+    files, or a folder, searched to the bottom, go to the folder `output` as ``CASE.nii.gz``, which
+    is what FLARE and nnU-Net expect.
 
     Args:
         inputs: files and folders.
         output: a file, or a folder.
+        series: DICOM only: the Series Instance UID that will be taken; a folder is then one case.
         keep_phi: cases may be called after patients.
         many: treat a single file as a batch too.
 
     Raises:
-        UsageError: no input, no output folder for a batch, or two files of one case.
-        NothingToSegmentError: a folder without any volume.
+        UsageError: no input, or no output folder for a batch.
+        NothingToSegmentError: no scan at all.
     """
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
-    files = [file for entry in inputs for file in find_scans(entry)]
+    places = [
+        find_scans(entry, outputs=output, whole_series=series is not None) for entry in inputs
+    ]
+    if len(inputs) == 1:
+        require_scans(inputs[0], places[0])
+    # What is named twice is done once; a folder without a scan is a case that fails.
+    files = list(
+        dict.fromkeys(
+            file
+            for entry, place in zip(inputs, places, strict=True)
+            for file in place.scans or (entry,)
+        )
+    )
+    passed_over = tuple(dict.fromkeys(item for place in places for item in place.passed_over))
+    names = [case_name(file) if keep_phi else result_name(file, series) for file in files]
     if not many and files == list(inputs) and len(files) == 1:
-        name = case_name(files[0]) if keep_phi else result_name(files[0])
-        return BatchPlan((BatchCase(files[0], _single(name, output), name),), None)
+        case = BatchCase(files[0], _single(names[0], output), names[0])
+        return BatchPlan((case,), None, passed_over)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
     if output is None or named_as_file or (output.exists() and not is_dir(output)):
         problem = "none" if output is None else f"a file's name, {output.name}"
         raise UsageError(
-            "an output folder for several scans",
+            f"an output folder for {len(files)} scans",
             found=problem,
             remedy=f"pass {option('output', 'FOLDER')}",
         )
-    scans = scans_by_case(files, name_of=case_name if keep_phi else result_name)
-    cases = (BatchCase(file, output / f"{case}.nii.gz", case) for case, file in scans.items())
-    plan = BatchPlan(tuple(cases), output)
-    if {case.labels_path.resolve() for case in plan.cases} & {file.resolve() for file in files}:
+    distinct = distinct_names(files, names)
+    if not keep_phi:  # a parent's name may be the patient's as well
+        distinct = [
+            name if name == name_alone else deidentified_name(file, name, series=series)
+            for file, name, name_alone in zip(files, distinct, names, strict=True)
+        ]
+    cases = tuple(
+        BatchCase(file, output / f"{name}.nii.gz", name)
+        for file, name in zip(files, distinct_names(files, distinct), strict=True)
+    )
+    if {case.labels_path.resolve() for case in cases} & {file.resolve() for file in files}:
         problem = "the folder of the scans, where labels would replace them"
         raise UsageError(
             "another output folder", found=problem, remedy=f"choose another {option('output')}"
         )
-    return plan
+    return BatchPlan(cases, output, passed_over)
 
 
 def _single(name: str, output: Path | None) -> Path:

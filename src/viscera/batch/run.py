@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from viscera.batch.finished import STATE_FOLDER, mark_path
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
 from viscera.dicom.deidentify import patient_identity
-from viscera.errors import UsageError, VisceraError
+from viscera.errors import OutputError, UsageError, VisceraError
 from viscera.inputs import as_volume
+from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
-from viscera.io.read import file_digest
 from viscera.predictor import Predictor
+from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
 from viscera.runtime.stages import Progress, Stages
+
+_LOOK_AGAIN_S = 1.0  # at cases that other workers hold
 
 
 @dataclass(frozen=True)
@@ -127,7 +134,8 @@ def segment_batch(
 ) -> tuple[CaseResult, ...]:
     """Segment many scans into one folder; a second call does only what is missing.
 
-    A case that fails does not stop the others; ``failures.csv`` in the folder names it.
+    A case that fails does not stop the others; ``failures.csv`` in the folder names it, and what
+    was passed over. Several processes may work on one folder at a time.
 
     Args:
         scans: a file or folder, or several.
@@ -143,8 +151,8 @@ def segment_batch(
         The outcome of each case, in order.
 
     Raises:
-        UsageError: options that contradict each other, or two scans of one case.
-        NothingToSegmentError: a folder without any scan.
+        UsageError: options that contradict each other.
+        NothingToSegmentError: no scan at all.
         OutputError: the folder is not writable.
     """
     selected = select_organs(o if isinstance(o, str) else o.name for o in organs)
@@ -153,7 +161,11 @@ def segment_batch(
     )
     sources = [scans] if isinstance(scans, str | Path) else scans
     plan = plan_batch(
-        [checked_path(scan) for scan in sources], checked_path(output), keep_phi=keep_phi, many=True
+        [checked_path(scan) for scan in sources],
+        checked_path(output),
+        series=options.read.series,
+        keep_phi=keep_phi,
+        many=True,
     )
     return run_batch(plan, predictor or Predictor(), options, callbacks or BatchCallbacks())
 
@@ -162,6 +174,8 @@ def run_batch(
     plan: BatchPlan, predictor: Predictor, options: BatchOptions, callbacks: BatchCallbacks
 ) -> tuple[CaseResult, ...]:
     """Segment the cases of a plan, see `segment_batch`.
+
+    Several workers may share the folder: each case is done by one of them.
 
     Args:
         plan: the cases and their folder.
@@ -176,15 +190,31 @@ def run_batch(
     assert plan.folder is not None  # a single case has no list of failures
     options.check(predictor)
     failures = FailureList(plan.folder / "failures.csv", options.outputs.wording)
-    results = []
+    leases = LeaseFolder(plan.folder / STATE_FOLDER)
+    results: dict[BatchCase, CaseResult] = {}
+    waiting = deque(plan.cases)
+    while waiting:
+        held_by_others = 0
+        while waiting and held_by_others < len(waiting):
+            case = waiting.popleft()
+            lease = leases.take(case.name)
+            if lease is None:
+                waiting.append(case)
+                held_by_others += 1
+                continue
+            held_by_others = 0
+            with lease:
+                results[case] = _segment_unless_finished(case, predictor, options, callbacks, lease)
+            callbacks.on_result(results[case])
+        if waiting:
+            time.sleep(_LOOK_AGAIN_S)
     for case in plan.cases:
-        result = _segment_unless_finished(case, predictor, options, callbacks)
-        if result.error is not None:
-            failures.add(case.shown, result.error)
-        callbacks.on_result(result)
-        results.append(result)
+        if (error := results[case].error) is not None:
+            failures.add(case.shown, error)
+    for item in plan.passed_over:
+        failures.add_passed_over(item.path.name, item.reason)
     failures.write()
-    return tuple(results)
+    return tuple(results[case] for case in plan.cases)
 
 
 def segment_case(
@@ -192,7 +222,6 @@ def segment_case(
     predictor: Predictor,
     options: BatchOptions,
     *,
-    digest: str | None = None,
     on_progress: Progress | None = None,
 ) -> CaseResult:
     """Segment one scan from file to files.
@@ -201,37 +230,44 @@ def segment_case(
         case: the scan, and where its labels go.
         predictor: the network.
         options: what is done with it.
-        digest: of the scan's bytes, where they are known already.
         on_progress: takes the name of the stage and the share done.
 
     Raises:
         VisceraError: the case fails.
     """
     options.check(predictor)
-    digest = file_digest(case.source) if digest is None else digest
-    outputs = _outputs(case, predictor, options, digest)
+    outputs = CaseOutputs(case.labels_path, options.outputs, keep_phi=options.keep_phi)
     outputs.check(case.source, options.organs_of(predictor))
     return _segment(case, predictor, options, outputs, on_progress)
 
 
 def _segment_unless_finished(
-    case: BatchCase, predictor: Predictor, options: BatchOptions, callbacks: BatchCallbacks
+    case: BatchCase,
+    predictor: Predictor,
+    options: BatchOptions,
+    callbacks: BatchCallbacks,
+    lease: Lease,
 ) -> CaseResult:
     """One case of a batch; its failure is part of the result."""
-    organs = options.organs_of(predictor)
-    outputs = _outputs(case, predictor, options, file_digest(case.source))
-    if not options.outputs.overwrite:
-        is_ours = outputs.is_up_to_date(case.source)
-        if is_ours and outputs.is_complete(organs):
-            return CaseResult(case)
-        # Files of an interrupted run are made again; files of others are not touched.
-        outputs = replace(outputs, options=replace(options.outputs, overwrite=is_ours))
+    organs, mark = options.organs_of(predictor), mark_path(case.labels_path, case.name)
+    outputs = CaseOutputs(
+        case.labels_path,
+        options.outputs,
+        keep_phi=options.keep_phi,
+        mark_path=mark,
+    )
     try:
+        if mark.is_file() and not options.outputs.overwrite:
+            signature = _signature(predictor, options, content_digest(case.source))
+            outputs = replace(outputs, signature=signature)
+            if outputs.is_finished(organs):
+                return CaseResult(case)
+            # Files of an interrupted run are made again; those of others, or changed since, stay.
+            may_replace = replace(options.outputs, overwrite=outputs.may_be_replaced(organs))
+            outputs = replace(outputs, options=may_replace)
         outputs.check(case.source, organs)
         with callbacks.progress(case) as on_progress:
-            return _segment(case, predictor, options, outputs, on_progress)
-    except UsageError:
-        raise
+            return _segment(case, predictor, options, outputs, on_progress, lease)
     except VisceraError as error:
         return CaseResult(case, error=error)
 
@@ -242,6 +278,7 @@ def _segment(
     options: BatchOptions,
     outputs: CaseOutputs,
     on_progress: Progress | None,
+    lease: Lease | None = None,
 ) -> CaseResult:
     stages, read = Stages(on_progress=on_progress), options.read
     with stages.stage("read"):
@@ -256,19 +293,30 @@ def _segment(
             threads=predictor.threads,
         ).shifted(read.hu_offset)
     outputs.check_volume(volume)
-    segmentation = predictor.segment(volume, strict=read.strict, stages=stages)
+    with ThreadPoolExecutor(1) as hasher:
+        # Only now: a header that is refused costs no reading of the whole file.
+        digest = hasher.submit(content_digest, case.source)
+        segmentation = predictor.segment(volume, strict=read.strict, stages=stages)
     if options.organs:
         segmentation = segmentation.only(options.organs)
     if options.keep_phi:
         provenance = {**segmentation.provenance, "patient": patient_identity(volume)}
         segmentation = replace(segmentation, provenance=provenance)
-    return CaseResult(case, report=outputs.write(segmentation, stages))
+    signature = _signature(predictor, options, digest.result())
+    if lease is not None and not lease.is_held:
+        raise OutputError(
+            "this worker to hold the case's lease until the end",
+            found="another worker that took it over",
+            remedy="run again: it does only what is missing",
+            where=case.name,
+        )
+    return CaseResult(
+        case, report=replace(outputs, signature=signature).write(segmentation, stages)
+    )
 
 
-def _outputs(
-    case: BatchCase, predictor: Predictor, options: BatchOptions, digest: str
-) -> CaseOutputs:
-    """The files of a case, signed with all that shapes its labels."""
+def _signature(predictor: Predictor, options: BatchOptions, digest: str) -> str:
+    """Names all that shapes the labels of a case: the scan's bytes, the bundle, all settings."""
     read = options.read
     settings = [
         digest,
@@ -277,7 +325,5 @@ def _outputs(
         read.series,
         read.allow_bad_slices,
         read.hu_offset,
-        predictor.engine_name,
-        predictor.precision,
     ]
-    return CaseOutputs(case.labels_path, options.outputs, predictor.signature(settings))
+    return predictor.signature(settings)

@@ -14,7 +14,8 @@ from typing import Any
 from viscera.bench.command import BenchCommand
 from viscera.bench.process import ProcessRun, ResourceSample, run_and_measure
 from viscera.errors import VisceraError
-from viscera.io.read import file_digest, read_grid
+from viscera.io.content_digest import content_digest
+from viscera.io.read import read_grid
 from viscera.runtime.atomic_files import check_writable, write_text
 from viscera.runtime.digests import digest_of
 
@@ -79,7 +80,7 @@ def run_benchmark(
             refused[case] = error
     runs: list[MeasuredRun] = []
     for case, (slices, shape) in sorted(sizes.items(), key=lambda item: item[1]):
-        digest = file_digest(cases[case])
+        digest = content_digest(cases[case])
         for repeat in range(1, repeats + 1):
             for command in commands:
                 key = digest_of(command.cache_key(), digest, machine_description())

@@ -16,7 +16,7 @@ from viscera.cli._shared.progress import cases_bar
 from viscera.cli._shared.terminal import echo
 from viscera.errors import BatchError, UsageError, VisceraError, command_line_wording
 from viscera.io.failure_list import FailureList
-from viscera.io.scan_files import find_scans, scans_by_case
+from viscera.io.scan_files import find_volumes, scans_by_case
 
 if TYPE_CHECKING:
     from viscera.bench.command import BenchCommand
@@ -89,7 +89,7 @@ def command(
             BenchCommand.of(line, names[number] if number < len(names) else None)
         )
     _check_names(commands_to_run)
-    cases = scans_by_case([file for entry in inputs for file in find_scans(entry)])
+    cases = scans_by_case([file for entry in inputs for file in find_volumes(entry)])
     reserve_output_folder(output / "bench.json", {"made_by": "viscera bench"}, (*_FILES, *_FOLDERS))
     failures = FailureList(output / "failures.csv", command_line_wording)
     with cases_bar(quiet=quiet) as on_progress:

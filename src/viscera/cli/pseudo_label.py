@@ -10,7 +10,7 @@ from viscera.cli._shared.options import BUNDLE, PATH
 from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
 from viscera.io.failure_list import FailureList
-from viscera.io.scan_files import find_scans, scans_by_case
+from viscera.io.scan_files import find_volumes, scans_by_case
 
 
 @click.command()
@@ -48,20 +48,21 @@ def command(
     takes them: organs that are not accepted are ignored there, they are not learnt as background.
     quality.csv gives the reasons. A second call does only what is missing.
     """
-    from viscera.io.read import file_digest, read_volume
+    from viscera.io.content_digest import content_digest
+    from viscera.io.read import read_volume
     from viscera.predictor import Predictor
     from viscera.training.pseudo_labels.data_set import PseudoLabelSet
     from viscera.training.pseudo_labels.quality import QualityCriteria, pseudo_label
 
     criteria = QualityCriteria(agreement, largest, ("shift", "flip") if flip else ("shift",))
-    sources = scans_by_case([file for entry in scans for file in find_scans(entry)])
+    sources = scans_by_case([file for entry in scans for file in find_volumes(entry)])
     predictor = Predictor(bundle, threads=threads)
     data_set = PseudoLabelSet(output, overwrite=overwrite)
     failures = FailureList(output / "failures.csv", command_line_wording)
     for case, source in sources.items():
-        signature = predictor.signature([file_digest(source), criteria])
+        signature = predictor.signature([content_digest(source), criteria])
         try:
-            qualities = data_set.finished(case, source, signature)
+            qualities = data_set.finished(case, signature)
             if qualities is None:
                 data_set.outputs(case, signature).check(source, predictor.bundle.organs)
                 segmentation, qualities = pseudo_label(predictor, read_volume(source), criteria)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,11 +15,13 @@ from viscera.cli._shared.terminal import echo
 from viscera.core.organs import ORGANS, select_organs
 from viscera.errors import command_line_wording
 from viscera.io.failure_list import batch_error
-from viscera.io.read import file_digest
 from viscera.runtime.resources import parse_memory
 
 if TYPE_CHECKING:
+    from viscera.batch.plan import BatchPlan
     from viscera.batch.run import CaseResult
+
+_MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 
 
 @click.command()
@@ -55,11 +56,14 @@ if TYPE_CHECKING:
 @click.option("--hu-offset", type=float, default=0.0, help="Add this to every voxel first.")
 @click.option("--engine", default="auto", show_default=True, help="auto, openvino or onnxruntime.")
 @click.option(
-    "--precision", type=click.Choice(["f32", "bf16"]), help="Arithmetic; default: the fastest."
+    "--precision",
+    type=click.Choice(["f32", "bf16"]),
+    help="Arithmetic; default: bf16 where bundle and CPU have it.",
 )
 @click.option("--overlap", type=float, help="Share of a patch that neighbours share, 0 to <1.")
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
+@click.option("--low-memory", is_flag=True, help="Smaller windows; labels then differ a little.")
 @click.option("--list-classes", is_flag=True, help="List the organs and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -89,6 +93,7 @@ def command(
     overlap: float | None,
     threads: int | None,
     memory_limit: str | None,
+    low_memory: bool,
     list_classes: bool,
     as_json: bool,
     quiet: bool,
@@ -96,26 +101,24 @@ def command(
 ) -> None:
     """Find the organs in CT scans.
 
-    INPUTS are NIfTI, NRRD or MetaImage files, or folders of them; or one DICOM series: its folder,
-    a zip archive, or a file. The labels lie on the grid of each scan. A second call does only
-    what is missing.
+    INPUTS are NIfTI, NRRD or MetaImage files, DICOM series (a folder, a zip archive, or a file),
+    or folders in which such scans lie at any depth. The labels lie on the grid of each scan. A
+    second call does only what is missing; several may share one output folder.
     """
     if list_classes:
         _list_classes(as_json=as_json)
         return
-    plan = plan_batch([*inputs, *more], output, keep_phi=keep_phi)
-    with ThreadPoolExecutor(1) as hasher:
-        first_digest = hasher.submit(file_digest, plan.cases[0].source)
-        # Meanwhile the libraries that take time to import.
-        from viscera.batch.outputs import OutputOptions
-        from viscera.batch.run import (
-            BatchCallbacks,
-            BatchOptions,
-            ReadOptions,
-            run_batch,
-            segment_case,
-        )
-        from viscera.predictor import Predictor
+    plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
+    # Imported once the call is known to make sense: the libraries take time.
+    from viscera.batch.outputs import OutputOptions
+    from viscera.batch.run import (
+        BatchCallbacks,
+        BatchOptions,
+        ReadOptions,
+        run_batch,
+        segment_case,
+    )
+    from viscera.predictor import Predictor
 
     options = BatchOptions(
         organs=select_organs(organ_names(subset)),
@@ -146,6 +149,7 @@ def command(
         memory_limit_mb=parse_memory(memory_limit) if memory_limit else None,
         precision=precision,
         overlap=overlap,
+        low_memory=low_memory,
     )
 
     def show(result: CaseResult) -> None:
@@ -160,10 +164,9 @@ def command(
     if plan.folder is None:
         (case,) = plan.cases
         with progress_bar(case.shown, quiet=quiet) as on_progress:
-            result = segment_case(
-                case, predictor, options, digest=first_digest.result(), on_progress=on_progress
-            )
+            result = segment_case(case, predictor, options, on_progress=on_progress)
         show(result)
+        _show_passed_over(plan, quiet=quiet)
         if as_json:
             _print_json(result.report)
         return
@@ -171,6 +174,9 @@ def command(
     results = run_batch(plan, predictor, options, callbacks)
     if as_json:
         _print_json([result.report for result in results if result.report is not None])
+    _show_passed_over(plan, quiet=quiet)
+    if not quiet:
+        echo(_summary(results, len(plan.passed_over)), err=True)
     failed = sum(result.error is not None for result in results)
     if error := batch_error(failed, len(results), plan.folder / "failures.csv"):
         raise error
@@ -200,6 +206,30 @@ def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
         cut = "  cut by the scan" if name in report["cut_organs"] else ""
         lines.append(f"  {name:20} {volume if volume_ml else '     none'}{cut}")
     return [*lines, f"{case.labels_path}: written in {report['seconds']:.1f} s"]
+
+
+def _summary(results: tuple[CaseResult, ...], passed_over: int) -> str:
+    """One line on a batch."""
+    finished = sum(result.was_finished for result in results)
+    failed = sum(result.error is not None for result in results)
+    counts = {
+        "segmented": len(results) - finished - failed,
+        "done before": finished,
+        "failed": failed,
+    }
+    words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
+    files = f"; {passed_over} files passed over, see failures.csv" if passed_over else ""
+    return f"{len(results)} cases: {words}{files}"
+
+
+def _show_passed_over(plan: BatchPlan, *, quiet: bool) -> None:
+    """Name the files among the scans that are none."""
+    if quiet:
+        return
+    for item in plan.passed_over[:_MOST_NAMED]:
+        echo(f"{item.path.name}: passed over: {item.reason}", err=True)
+    if len(plan.passed_over) > _MOST_NAMED:
+        echo(f"... and {len(plan.passed_over) - _MOST_NAMED} files more", err=True)
 
 
 def _print_json(content: Any) -> None:

@@ -1,13 +1,15 @@
-"""What engines need to find out once a machine: kept in the user's cache folder.
+"""Compiled networks, kept in the user's cache folder so that the next process starts faster.
 
-It holds compiled networks and measured speeds, nothing of a scan. ``VISCERA_CACHE`` names another
-folder, or ``off``. Where it cannot be written, everything works, a little slower.
+It holds nothing of a scan. ``VISCERA_CACHE`` names another folder, or ``off``. A compiled network
+is code: only a folder of the user's own that nobody else can write is used, and what is read is
+checked. Where there is no such folder, everything works, a little slower.
 """
 
 from __future__ import annotations
 
-import json
+import hashlib
 import os
+import stat
 import tempfile
 from contextlib import suppress
 from pathlib import Path
@@ -15,67 +17,97 @@ from pathlib import Path
 import platformdirs
 
 from viscera.errors import OutputError
-from viscera.runtime.atomic_files import write_text
+from viscera.runtime.atomic_files import atomic_write
+
+_KEPT = 24  # networks of 1 to 3 MB each: windows have many shapes
+_SUFFIX = ".network"
+_MOST_BYTES = 256_000_000  # no compiled network is larger
 
 
 def cache_folder() -> Path | None:
-    """The folder, made if need be; None where there is none that can be written."""
+    """The folder, made if need be; None where there is none that is safe and can be written."""
     setting = os.environ.get("VISCERA_CACHE", "")
     if setting == "off":
         return None
     try:
         folder = Path(setting) if setting else _user_cache_folder()
-        folder.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not _is_private(folder):
+            return None
         with tempfile.TemporaryFile(dir=folder):
             return folder
     except OSError:  # read-only, or no home at all
         return None
 
 
-def remove_oldest(folder: Path, *, most: int) -> None:
-    """Remove all but the newest files of a folder in the cache; files in use stay.
+def read_network(key: str) -> bytes | None:
+    """A compiled network, if it is there and its checksum is right.
 
     Args:
-        folder: the folder.
-        most: how many files may stay.
+        key: names the network and all that its compilation depends on.
     """
+    if (folder := cache_folder()) is None:
+        return None
+    path = _network_path(folder, key)
+    with suppress(OSError):
+        if path.is_symlink() or not path.is_file() or path.stat().st_size > _MOST_BYTES:
+            return None
+        content = path.read_bytes()
+        network = content[32:]
+        if content[:32] == _checksum(key, network):
+            return network
+    return None
+
+
+def store_network(key: str, network: bytes) -> None:
+    """Keep a compiled network, if the cache can be written; the oldest ones make room.
+
+    Args:
+        key: names the network and all that its compilation depends on.
+        network: as the engine exports it.
+    """
+    if (folder := cache_folder()) is None:
+        return
+    with (
+        suppress(OutputError),
+        atomic_write(_network_path(folder, key), overwrite=True) as file,
+    ):
+        file.write(_checksum(key, network) + network)
+    _remove_oldest(folder)
+
+
+def _remove_oldest(folder: Path) -> None:
+    """Remove all but the newest networks; other files stay."""
 
     def age(path: Path) -> float:
         with suppress(OSError):
-            return path.stat().st_mtime
+            return path.lstat().st_mtime
         return 0.0
 
     with suppress(OSError):
-        for path in sorted(folder.iterdir(), key=age)[:-most]:
+        networks = sorted(folder.glob(f"*{_SUFFIX}"), key=age)
+        for path in networks[:-_KEPT]:
             with suppress(OSError):
                 path.unlink()
 
 
-def read_fact(key: str) -> str | None:
-    """What was kept under this name."""
-    folder = cache_folder()
-    return _facts(folder).get(key) if folder else None
+def _network_path(folder: Path, key: str) -> Path:
+    return folder / (hashlib.sha256(key.encode()).hexdigest()[:32] + _SUFFIX)
 
 
-def store_fact(key: str, value: str) -> None:
-    """Keep a measured fact about this machine, if the cache can be written.
-
-    Args:
-        key: what was measured, with the versions it depends on.
-        value: what came out.
-    """
-    if folder := cache_folder():
-        with suppress(OutputError):
-            text = json.dumps(_facts(folder) | {key: value}, indent=1)
-            write_text(folder / "measured.json", text, overwrite=True)
+def _checksum(key: str, network: bytes) -> bytes:
+    """Of the key too, so that a network under another's name is not taken."""
+    return hashlib.sha256(key.encode() + b"\0" + network).digest()
 
 
-def _facts(folder: Path) -> dict[str, str]:
-    with suppress(OSError, ValueError):
-        facts = json.loads((folder / "measured.json").read_text(encoding="utf-8"))
-        if isinstance(facts, dict):
-            return {str(key): str(value) for key, value in facts.items()}
-    return {}
+def _is_private(folder: Path) -> bool:
+    """Whether this is a real folder of the user's own that nobody else can write."""
+    state = folder.lstat()
+    if not stat.S_ISDIR(state.st_mode):
+        return False
+    if not hasattr(os, "getuid"):  # Windows keeps what is a user's to the user
+        return True
+    return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 
 def _user_cache_folder() -> Path:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sys
-import time
+from collections.abc import Mapping
+from contextlib import suppress
 from queue import Empty, SimpleQueue
 from typing import Any
 
@@ -11,13 +12,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Bundle, Precision
-from viscera.engine.machine_cache import cache_folder, read_fact, remove_oldest, store_fact
+from viscera.engine.machine_cache import read_network, store_network
 from viscera.engine.privacy import disable_telemetry
 from viscera.engine.protocol import Shape, batch_shape, check_network, parallel_requests_for
 from viscera.errors import UsageError, option
-
-_PROBES = 3  # runs of which the fastest tells
-_KEPT = 24  # compiled networks in the cache, 1 to 3 MB each: windows have many shapes
 
 
 class OpenVinoEngine:
@@ -31,33 +29,33 @@ class OpenVinoEngine:
         Args:
             bundle: a checked bundle.
             threads: CPU threads.
-            precision: f32 or bf16; None takes the faster one that bundle and CPU allow.
+            precision: f32 or bf16; None takes bf16 where the bundle allows it and the CPU
+                computes in it. No stopwatch decides: labels follow from what can be named.
 
         Raises:
             UsageError: bf16 was asked for and this CPU has none.
         """
         openvino = _import_openvino()
-        self.version = str(openvino.__version__).split("-")[0]
+        self._full_version = str(openvino.__version__)
+        self.version = self._full_version.split("-")[0]
         self._core, self._threads = openvino.Core(), threads
         self.parallel_requests = parallel_requests_for(bundle, threads)
-        if folder := cache_folder():
-            compiled = folder / "compiled"
-            remove_oldest(compiled, most=_KEPT)
-            self._core.set_property({"CACHE_DIR": str(compiled)})
         self._model = self._core.read_model(bundle.model_path)
+        self._sha256 = bundle.model.sha256
         check_network(bundle, _shapes(self._model.inputs), _shapes(self._model.outputs))
         self._compiled: Any = None
         self._idle: SimpleQueue[Any] = SimpleQueue()  # requests that nobody waits for
         self._shape: tuple[int, ...] = ()
-        # Where the CPU lacks bf16 it would be emulated, ten times slower.
-        capable = "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        # The engine's own choice. Where the CPU lacks bf16 it would be emulated, ten times slower.
+        capable = (
+            self._core.get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
+        )
         if precision == "bf16" and not capable:
             raise UsageError(
                 "a CPU with bf16", found="none", remedy=f"leave out {option('precision')}"
             )
         if precision is None:
-            may = capable and "bf16" in bundle.model.precisions
-            precision = self._faster(bundle) if may else "f32"
+            precision = "bf16" if capable and "bf16" in bundle.model.precisions else "f32"
         self.precision: Precision = precision
         if not (bundle.patch and bundle.patch.multiple):
             self._compile(batch_shape(bundle), self.precision)
@@ -91,42 +89,21 @@ class OpenVinoEngine:
         }
         # The memory of the last one first.
         self._shape, self._compiled, self._idle = (), None, SimpleQueue()
-        self._model.reshape(list(shape))
-        self._compiled = self._core.compile_model(self._model, "CPU", settings)
+        key = self._cache_key(shape, settings)
+        if (network := read_network(key)) is not None:
+            with suppress(RuntimeError):  # of another build after all
+                self._compiled = self._core.import_model(network, "CPU", settings)
+        if self._compiled is None:
+            self._model.reshape(list(shape))
+            self._compiled = self._core.compile_model(self._model, "CPU", settings)
+            store_network(key, self._compiled.export_model().getvalue())
         self._shape = shape
 
-    def _faster(self, bundle: Bundle) -> Precision:
-        """bf16 or f32, as measured once on this machine; bf16 where nothing can be kept."""
+    def _cache_key(self, shape: tuple[int, ...], settings: Mapping[str, object]) -> str:
+        """All that a compiled network depends on."""
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
-        key = f"{bundle.model.sha256[:16]} {self.version} {cpu} {self._threads} threads"
-        fact = read_fact(key)
-        if fact in ("f32", "bf16"):
-            return fact  # type: ignore[return-value]
-        if cache_folder() is None:
-            return "bf16"
-        batch = np.zeros(_probe_shape(bundle), dtype=np.float32)
-        best_s: dict[Precision, float] = {}
-        kinds: tuple[Precision, ...] = ("f32", "bf16")
-        for precision in kinds:
-            self._compile(batch.shape, precision)
-            times = []
-            for _ in range(_PROBES):
-                start = time.perf_counter()
-                self.run(batch)
-                times.append(time.perf_counter() - start)
-            best_s[precision] = min(times)
-        faster = min(kinds, key=lambda kind: best_s[kind])
-        store_fact(key, faster)
-        return faster
-
-
-def _probe_shape(bundle: Bundle) -> tuple[int, ...]:
-    """One run's input, or an eighth of it where the network takes that: it tells as much."""
-    shape = batch_shape(bundle)
-    if not (bundle.patch and bundle.patch.multiple):
-        return shape
-    sizes = zip(shape[2:], bundle.patch.multiple[::-1], strict=True)
-    return (*shape[:2], *(max(1, n // (2 * multiple)) * multiple for n, multiple in sizes))
+        able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        return repr((self._sha256, self._full_version, cpu, able, shape, sorted(settings.items())))
 
 
 def _import_openvino() -> Any:

@@ -18,7 +18,8 @@ from viscera.core.label_schemes import FLARE, LabelScheme
 from viscera.core.organs import Organ
 from viscera.errors import ResourceError, VisceraError, option
 from viscera.evaluation.case import Evaluation, evaluate, evaluate_missing
-from viscera.io.read import file_digest, label_map_size
+from viscera.io.content_digest import content_digest
+from viscera.io.read import label_map_size
 from viscera.metrics.organ_metrics import Protocol
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import digest_of
@@ -85,7 +86,7 @@ class EvaluationRules:
 
         None where a file cannot be read.
         """
-        digests = [file_digest(path) if path else None for path in (pair.prediction, pair.truth)]
+        digests = [content_digest(path) if path else None for path in (pair.prediction, pair.truth)]
         if "" in digests:
             return None
         return digest_of(__version__, self.identity(), digests)

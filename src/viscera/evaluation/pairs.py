@@ -9,7 +9,7 @@ from viscera.errors import InputError, UsageError, option
 from viscera.evaluation.cohort import CasePair
 from viscera.io.csv_tables import read_csv
 from viscera.io.read import case_name, path_exists
-from viscera.io.scan_files import find_scans, is_dir, scans_by_case
+from viscera.io.scan_files import find_volumes, is_dir, scans_by_case
 
 
 @dataclass(frozen=True)
@@ -70,12 +70,15 @@ def pair_cases(
         raise UsageError(
             f"a folder of CTs for {option('images')}", found="nothing", remedy=remedy, where=images
         )
-    cts = {} if images is None else scans_by_case(find_scans(images))
+    cts = {} if images is None else scans_by_case(find_volumes(images))
     if not is_dir(truth):
         name = case_name(truth)
         image = cts.get(name) or (next(iter(cts.values())) if len(cts) == 1 else None)
         return CohortPairs((CasePair(name, truth, prediction, image),), single=True)
-    predictions, truths = scans_by_case(find_scans(prediction)), scans_by_case(find_scans(truth))
+    predictions, truths = (
+        scans_by_case(find_volumes(prediction)),
+        scans_by_case(find_volumes(truth)),
+    )
     pairs = (
         CasePair(case, file, predictions.get(case), cts.get(case)) for case, file in truths.items()
     )

@@ -9,8 +9,9 @@ from typing import NamedTuple
 from viscera.bundle.spec import Bundle, Patch, Precision
 from viscera.core.boxes import Box
 from viscera.core.volume import SLAB_PLANES, Volume
+from viscera.errors import option
 from viscera.grid.grid import Grid
-from viscera.inference.windows import GROWTH, fit_window_size
+from viscera.inference.windows import fit_window_size
 from viscera.localise.preprocess import COPY_BELOW_SHARE
 from viscera.postprocess.closing import SLAB_SLICES
 from viscera.runtime.resources import available_mb, require_memory
@@ -43,31 +44,34 @@ class MemoryPlan:
         bundle: of the network that runs.
         volume: the scan.
         asked_mb: most memory for all of it; what is free beside what is taken already where None.
+        low_memory: windows no larger than the bundle's, whose labels differ a little.
     """
 
     bundle: Bundle
     volume: Volume
     asked_mb: float | None = None
+    low_memory: bool = False
 
     @property
     def limit_mb(self) -> float:
         """Most memory that the process may take."""
         return self.asked_mb or available_mb() + BASE_MB + self.volume.resident_mb
 
-    def require(self, need_mb: float, what: str = "this scan") -> None:
+    def require(self, need_mb: float, what: str = "this scan", *, remedy: str = "") -> None:
         """Stop before allocating what does not fit.
 
         Args:
             need_mb: peak memory of a step.
             what: the step, for the message.
+            remedy: what else than more memory would do.
 
         Raises:
             ResourceError: it is more than the limit; the message names it.
         """
-        require_memory(need_mb, self.limit_mb, what=what, where=self.volume.name)
+        require_memory(need_mb, self.limit_mb, what=what, remedy=remedy, where=self.volume.name)
 
     def plan_windows(self, grid: Grid, box: Box, precision: Precision) -> WindowPlan:
-        """The windows for this part of the grid; where memory is short, those that take least.
+        """The windows for this part of the grid. Memory does not change them: it may only refuse.
 
         Args:
             grid: the network's.
@@ -77,24 +81,25 @@ class MemoryPlan:
         Raises:
             ResourceError: more than the limit.
         """
-        shape = tuple(part.stop - part.start for part in box)
-        plans = []
-        for growth in (GROWTH, 1.0):
-            patch = self.bundle.patch and fit_window_size(self.bundle.patch, shape, growth=growth)
-            need_mb = segment_peak_mb(
-                self.bundle,
-                patch,
-                precision,
-                grid,
-                box,
-                resident_mb=resident_during_read_mb(self.volume, grid),
-            )
-            plans.append(WindowPlan(patch, need_mb))
-        limit_mb = self.limit_mb
-        fitting = (plan for plan in plans if plan.need_mb <= limit_mb)
-        plan = next(fitting, min(plans, key=lambda plan: plan.need_mb))
-        self.require(plan.need_mb)
+        plan = self._window_plan(grid, box, precision, low_memory=self.low_memory)
+        remedy = ""
+        if plan.need_mb > self.limit_mb and not self.low_memory:
+            smaller = self._window_plan(grid, box, precision, low_memory=True)
+            if smaller.need_mb <= self.limit_mb:
+                remedy = f"pass {option('low_memory', True)}, whose labels differ a little, or "
+        self.require(plan.need_mb, remedy=remedy)
         return plan
+
+    def _window_plan(
+        self, grid: Grid, box: Box, precision: Precision, *, low_memory: bool
+    ) -> WindowPlan:
+        shape = tuple(part.stop - part.start for part in box)
+        patch = self.bundle.patch and fit_window_size(
+            self.bundle.patch, shape, low_memory=low_memory
+        )
+        resident_mb = resident_during_read_mb(self.volume, grid)
+        need_mb = segment_peak_mb(self.bundle, patch, precision, grid, box, resident_mb=resident_mb)
+        return WindowPlan(patch, need_mb)
 
 
 def resident_during_read_mb(volume: Volume, grid: Grid) -> float:

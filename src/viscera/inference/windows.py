@@ -13,7 +13,7 @@ from viscera.bundle.spec import Patch
 
 # A fitted window may be larger than the bundle's by this: one that holds a whole body spares its
 # neighbours, and the network sees all of it at once.
-GROWTH = 1.35
+_GROWTH = 1.35
 _MOST_WINDOWS = 16  # along an axis that one would bother to fit
 
 
@@ -58,8 +58,10 @@ class AxisWindows:
         return cls((padded - length) // 2, tuple(starts.tolist()), weights)
 
 
-def fit_window_size(patch: Patch, shape: tuple[int, ...], *, growth: float = GROWTH) -> Patch:
+def fit_window_size(patch: Patch, shape: tuple[int, ...], *, low_memory: bool = False) -> Patch:
     """The patch whose windows cover a grid (Z, Y, X) at the least cost.
+
+    It follows from patch and grid alone, never from the machine: windows shape labels.
 
     Along x and y it is as small as the grid allows, or so large that fewer windows do; along z it
     never becomes shallower: short stacks would lose what the network knows a body by.
@@ -67,11 +69,11 @@ def fit_window_size(patch: Patch, shape: tuple[int, ...], *, growth: float = GRO
     Args:
         patch: the bundle's; without a `multiple` it is left as it is.
         shape: of the grid.
-        growth: how many times the bundle's voxels a window may have.
+        low_memory: no window is larger than the bundle's.
     """
     if patch.multiple is None:
         return patch
-    most = growth * math.prod(patch.size)
+    most = (1.0 if low_memory else _GROWTH) * math.prod(patch.size)
     axes = [
         _window_candidates(n, size, multiple, patch.overlap, shrink=axis < 2)
         for axis, (n, size, multiple) in enumerate(

@@ -1,4 +1,4 @@
-"""failures.csv: which cases of a batch failed, and why."""
+"""failures.csv: which cases of a batch failed and which files were passed over, and why."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _HEADER = ",".join(_COLUMNS).encode()
 
 
 class FailureList:
-    """The failures of one batch. Names files, never their folders."""
+    """The failures of one batch. Names files, never their folders above what was asked for."""
 
     def __init__(self, path: Path, wording: Wording = python_wording) -> None:
         """Make sure that the list may be written.
@@ -28,7 +28,8 @@ class FailureList:
         """
         self.path = path
         self._wording = wording
-        self._rows: list[tuple[str, int, str, str, str]] = []
+        self._rows: list[tuple[str, int | str, str, str, str]] = []
+        self._failed = 0
         if path.exists() and not (path.is_file() and path.read_bytes().startswith(_HEADER)):
             raise OutputError(
                 "a place for the list of failures",
@@ -46,10 +47,20 @@ class FailureList:
         """
         parts = (self._wording(text) for text in (error.expected, error.found, error.remedy))
         expected, found, remedy = parts
+        self._failed += 1
         self._rows.append((file, error.exit_code, expected, found, remedy))
 
+    def add_passed_over(self, file: str, reason: str) -> None:
+        """Note a file that is no case; it has no exit code.
+
+        Args:
+            file: its name.
+            reason: why.
+        """
+        self._rows.append((file, "", "a scan", f"{reason}: passed over", ""))
+
     def write(self) -> None:
-        """Write the list, or remove that of an earlier run where nothing failed.
+        """Write the list, or remove that of an earlier run where there is nothing to say.
 
         Raises:
             OutputError: not writable.
@@ -67,7 +78,7 @@ class FailureList:
         Args:
             cases: how many there were.
         """
-        return batch_error(len(self._rows), cases, self.path)
+        return batch_error(self._failed, cases, self.path)
 
 
 def batch_error(failed: int, cases: int, list_path: Path) -> BatchError | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,16 +13,14 @@ from viscera.core.affine import Affine
 from viscera.core.hu import to_hu
 from viscera.core.label_map import LabelMap
 from viscera.core.volume import Volume
-from viscera.dicom.read.files import list_files, looks_like_dicom
+from viscera.dicom.read.files import looks_like_dicom
 from viscera.dicom.read.open_series import open_series
 from viscera.errors import InputError, option
 from viscera.io.byte_reader import ByteReader
 from viscera.io.metaimage import read_metaimage
 from viscera.io.nifti.header import NiftiHeader, header_bytes, load_header
 from viscera.io.nifti.read import (
-    PAIR_HEADERS,
     nifti_header_path,
-    nifti_image_path,
     open_nifti,
     read_nifti,
     read_nifti_header,
@@ -53,30 +50,6 @@ def path_exists(path: Path) -> bool:
         return path.exists()
     except (OSError, ValueError):
         return False
-
-
-def file_digest(path: Path) -> str:
-    """A checksum of the bytes that make a volume, both files of a pair; empty if unreadable.
-
-    A folder's files count by their names, sizes and times.
-    """
-    digest = hashlib.sha256()
-    try:
-        if path.is_dir():
-            for item in list_files(path):
-                digest.update(repr((str(item.path.relative_to(path)), item.stamp)).encode())
-            return digest.hexdigest()
-        header = nifti_header_path(path)
-        pair = [nifti_image_path(header)] if header.name.lower().endswith(PAIR_HEADERS) else []
-        for part in (header, *pair):
-            if not part.is_file():  # a FIFO would block
-                return ""
-            with part.open("rb") as file:
-                for block in iter(lambda: file.read(1 << 22), b""):
-                    digest.update(block)
-    except OSError:
-        return ""
-    return digest.hexdigest()
 
 
 def read_grid(path: Path) -> tuple[tuple[int, int, int], Affine]:

@@ -2,21 +2,57 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
-from viscera.dicom.read.files import HEAD_BYTES, begins_as_dicom, is_archive, looks_like_dicom
+from viscera.dicom.read.files import begins_as_dicom, is_archive, looks_like_dicom, read_head
+from viscera.dicom.read.study import StudyKey, read_study_key
 from viscera.errors import NothingToSegmentError, UsageError
+from viscera.io.nifti.read import is_viscera_result, nifti_header_path
 from viscera.io.read import SUFFIXES, case_name, path_exists
 
+_IMAGES_OF_PAIRS = (".img", ".img.gz")  # named by their .hdr
 
-def result_name(source: Path) -> str:
-    """What a case's results are called: as its file, unless that tells the patient of a series."""
+
+@dataclass(frozen=True)
+class PassedOver:
+    """A file or folder that lies among scans and is none.
+
+    Attributes:
+        path: where it lies.
+        reason: why it was passed over, in a few words.
+    """
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True)
+class FoundScans:
+    """What was found in one place.
+
+    Attributes:
+        scans: files of volumes, archives, and folders of one DICOM study each.
+        passed_over: what lies beside them.
+    """
+
+    scans: tuple[Path, ...]
+    passed_over: tuple[PassedOver, ...] = ()
+
+
+def result_name(source: Path, series: str | None = None) -> str:
+    """What a case's results are called: as its file, unless that tells the patient of a series.
+
+    Args:
+        source: the scan.
+        series: the Series Instance UID that will be taken, where it is chosen.
+    """
     name = case_name(source)
-    return deidentified_name(source, name) if looks_like_dicom(source) else name
+    return deidentified_name(source, name, series=series) if looks_like_dicom(source) else name
 
 
 def scans_by_case(
@@ -39,12 +75,51 @@ def scans_by_case(
     return dict(scans)
 
 
+def distinct_names(files: Sequence[Path], names: Sequence[str]) -> list[str]:
+    """Names of cases, those that clash told apart.
+
+    First by the folders that they lie in, ``P1/CT`` and ``P2/CT`` becoming ``P1_CT`` and ``P2_CT``;
+    files of one folder by their suffixes.
+
+    Args:
+        files: the scans.
+        names: what each is called by itself.
+
+    Returns:
+        A name of its own for each.
+    """
+    distinct = list(names)
+    parents = [list(path.absolute().parent.parts[1:]) for path in files]
+    for _ in range(max(map(len, parents), default=0)):
+        for group in _clashes(distinct):
+            above = [parents[n].pop() if parents[n] else "" for n in group]
+            if len(set(above)) > 1:
+                for n, folder in zip(group, above, strict=True):
+                    distinct[n] = f"{folder}_{distinct[n]}" if folder else distinct[n]
+    for group in _clashes(distinct):
+        for n in group:
+            suffix = files[n].name.removeprefix(distinct[n]).replace(".", "_")
+            distinct[n] += suffix
+    for group in _clashes(distinct):
+        for count, n in enumerate(group[1:], start=2):
+            distinct[n] += f"_{count}"
+    return distinct
+
+
+def _clashes(names: Sequence[str]) -> list[list[int]]:
+    """Positions of names that are the same; capitals count on some file systems only."""
+    groups: dict[str, list[int]] = {}
+    for position, name in enumerate(names):
+        groups.setdefault(name.casefold(), []).append(position)
+    return [group for group in groups.values() if len(group) > 1]
+
+
 def is_dir(path: Path) -> bool:
     """Whether this is a folder; a name that no file system holds is none."""
     return path_exists(path) and path.is_dir()
 
 
-def find_scans(entry: Path) -> list[Path]:
+def find_volumes(entry: Path) -> list[Path]:
     """A file itself, or the volumes of a folder by name, not those of its subfolders.
 
     In a folder without volumes, each zip archive is a case; a folder in which or below which lies
@@ -55,32 +130,129 @@ def find_scans(entry: Path) -> list[Path]:
     """
     if not is_dir(entry):
         return [entry]
-    volumes = sorted(
-        file
-        for file in entry.iterdir()
-        if file.name.lower().endswith(SUFFIXES)
-        and not file.name.lower().endswith((".img", ".img.gz"))  # named by their .hdr
-        and not file.name.startswith(".")
-        and file.is_file()
-    )
-    if not volumes and _has_dicom(entry):
+    volumes = [file for file in sorted(entry.iterdir()) if _is_volume(file) and file.is_file()]
+    if volumes:
+        return volumes
+    found = find_scans(entry, whole_series=True)
+    if found.scans == (entry,):
         return [entry]
-    volumes = volumes or sorted(file for file in entry.glob("*.[zZ][iI][pP]") if is_archive(file))
-    if not volumes:
-        raise NothingToSegmentError(
-            "a folder with volumes or DICOM",
-            found="no DICOM, and none that ends in " + ", ".join(SUFFIXES),
-            remedy="name another folder",
-            where=entry,
+    archives = [scan for scan in found.scans if scan.parent == entry and is_archive(scan)]
+    if not archives:
+        raise _nothing_in(entry, found)
+    return archives
+
+
+def find_scans(
+    entry: Path, *, outputs: Path | None = None, whole_series: bool = False
+) -> FoundScans:
+    """A file itself, or all scans in and below a folder.
+
+    Every volume, every zip archive with DICOM and every DICOM study is one scan. A study that lies
+    in several folders is named by the folder that holds all of it and nothing else. Hidden files,
+    and what viscera itself has written, are no scans.
+
+    Args:
+        entry: a file or a folder.
+        outputs: a folder that is left out, because results go there.
+        whole_series: all DICOM below the folder belongs to one scan, as when a series is named.
+    """
+    if not is_dir(entry):
+        return FoundScans((entry,))
+    volumes: list[Path] = []
+    passed_over: list[PassedOver] = []
+    study_folders: dict[StudyKey, list[Path]] = {}
+    for folder, files in _walk(entry, outputs):
+        others: list[Path] = []
+        for file in files:
+            if _is_volume(file):
+                volumes.append(file)
+            elif not (file.name.lower().endswith(_IMAGES_OF_PAIRS) and _has_header(file)):
+                others.append(file)
+        dicom = [file for file in others if begins_as_dicom(read_head(file))]
+        key = read_study_key(dicom)
+        if key is not None:  # what else lies in the folder is counted when the series is opened
+            study_folders.setdefault(key, []).append(folder)
+            continue
+        for file in others:
+            if is_archive(file):
+                volumes.append(file)
+            else:
+                reason = "DICOM, but no CT" if file in dicom else "no scan by its name and content"
+                passed_over.append(PassedOver(file, reason))
+    scans: list[Path] = []
+    for volume in volumes:
+        if volume.name.lower().endswith(".seg.nrrd"):
+            passed_over.append(PassedOver(volume, "a segmentation, no scan"))
+        elif is_viscera_result(volume):
+            passed_over.append(PassedOver(volume, "labels that viscera wrote"))
+        else:
+            scans.append(volume)
+    if whole_series and study_folders:
+        scans.append(entry)
+    else:
+        scans += _study_sources(study_folders) if scans or len(study_folders) > 1 else ()
+        scans = scans or [entry] * len(study_folders)  # all of it, whatever lies beside
+    return FoundScans(tuple(sorted(scans)), tuple(sorted(passed_over, key=lambda p: p.path)))
+
+
+def require_scans(entry: Path, found: FoundScans) -> FoundScans:
+    """The same, if there is a scan.
+
+    Args:
+        entry: the folder.
+        found: what lies in it.
+
+    Raises:
+        NothingToSegmentError: none.
+    """
+    if not found.scans:
+        raise _nothing_in(entry, found)
+    return found
+
+
+def _nothing_in(entry: Path, found: FoundScans) -> NothingToSegmentError:
+    reasons = Counter(item.reason for item in found.passed_over)
+    listed = "; ".join(f"{count} files: {reason}" for reason, count in reasons.items())
+    return NothingToSegmentError(
+        "a folder with volumes or DICOM",
+        found=listed or "no DICOM, and none that ends in " + ", ".join(SUFFIXES),
+        remedy="name another folder",
+        where=entry,
+    )
+
+
+def _walk(entry: Path, outputs: Path | None) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders from the top down with their regular files, by name; nothing hidden."""
+    left_out = outputs.resolve() if outputs is not None and outputs.exists() else None
+    if left_out == entry.resolve():
+        left_out = None
+    for name, folders, files in os.walk(entry):
+        folder = Path(name)
+        folders[:] = sorted(
+            f for f in folders if not f.startswith(".") and (folder / f).resolve() != left_out
         )
-    return volumes
+        paths = (folder / file for file in sorted(files) if not file.startswith("."))
+        yield folder, [path for path in paths if path.is_file()]
 
 
-def _has_dicom(folder: Path) -> bool:
-    """Whether some file in or below a folder begins as DICOM does; the first one tells."""
-    for path in folder.rglob("*"):
-        if path.is_file():
-            with suppress(OSError), path.open("rb") as file:
-                if begins_as_dicom(file.read(HEAD_BYTES)):
-                    return True
-    return False
+def _study_sources(study_folders: dict[StudyKey, list[Path]]) -> Iterator[Path]:
+    """The folder that holds each study and nothing of another; else each of its folders."""
+    for key, folders in study_folders.items():
+        common = Path(os.path.commonpath(folders))
+        others = (f for other, fs in study_folders.items() if other != key for f in fs)
+        if any(common == other or common in other.parents for other in others):
+            yield from folders
+        else:
+            yield common
+
+
+def _is_volume(file: Path) -> bool:
+    name = file.name.lower()
+    return (
+        name.endswith(SUFFIXES) and not name.endswith(_IMAGES_OF_PAIRS) and not name.startswith(".")
+    )
+
+
+def _has_header(image: Path) -> bool:
+    """Whether the .hdr of this .img lies beside it."""
+    return nifti_header_path(image) != image

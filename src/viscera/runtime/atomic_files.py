@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import secrets
+import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 from typing import BinaryIO
 
 from viscera.errors import OutputError, option
+from viscera.runtime.processes import process_is_alive, this_machine
+
+_PREFIX, _SUFFIX = ".viscera-", ".part"
+_OLDEST_S = 24 * 3600.0  # what is older was left by a process of another machine
 
 
 def check_absent(path: Path, *, overwrite: bool) -> None:
@@ -21,11 +29,13 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
         overwrite: an existing file may be replaced.
 
     Raises:
-        OutputError: it exists already.
+        OutputError: it exists already, or nothing can have this name.
     """
     try:
+        with suppress(FileNotFoundError):
+            path.lstat()  # a name that is too long, or below a file, shows here
         if path.is_dir():
-            raise _not_writable(path, "a folder")
+            raise not_writable(path, IsADirectoryError(0, "a folder"))
         if path.exists() and not overwrite:
             raise OutputError(
                 "a new output",
@@ -34,7 +44,7 @@ def check_absent(path: Path, *, overwrite: bool) -> None:
                 where=path,
             )
     except (OSError, ValueError) as error:
-        raise _not_writable(path, getattr(error, "strerror", None) or str(error)) from error
+        raise not_writable(path, error) from error
 
 
 def check_writable(path: Path) -> None:
@@ -47,8 +57,9 @@ def check_writable(path: Path) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=path.parent):
             pass
+        remove_abandoned_parts(path.parent)
     except (OSError, ValueError) as error:
-        raise _not_writable(path, getattr(error, "strerror", None) or str(error)) from error
+        raise not_writable(path, error) from error
 
 
 @contextmanager
@@ -64,8 +75,7 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     """
     check_absent(path, overwrite=overwrite)
     check_writable(path)
-    # The name is short whatever the target's is, so that a long one does not outgrow the limit.
-    temporary = path.parent / f".viscera-{secrets.token_hex(6)}.part"
+    temporary = part_path(path.parent)
     try:
         with temporary.open("xb") as file:
             yield file
@@ -73,10 +83,44 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             os.fsync(file.fileno())
         temporary.replace(path)
     except OSError as error:
-        raise _not_writable(path, error.strerror or str(error)) from error
+        raise not_writable(path, error) from error
     finally:
         with suppress(OSError):
             temporary.unlink()
+
+
+def part_path(folder: Path) -> Path:
+    """A new hidden name for what is not finished yet, with the process that works on it.
+
+    It is short whatever the final name is, so that a long one does not outgrow the limit.
+
+    Args:
+        folder: where the finished files go.
+    """
+    return folder / f"{_PREFIX}{_machine_key()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+
+
+def remove_abandoned_parts(folder: Path) -> None:
+    """Remove what killed processes left unfinished in a folder.
+
+    Args:
+        folder: where they wrote.
+    """
+    for path in folder.glob(f"{_PREFIX}*{_SUFFIX}"):
+        with suppress(OSError, ValueError):
+            machine, pid = path.name[len(_PREFIX) : -len(_SUFFIX)].split("-")[:2]
+            is_gone = machine == _machine_key() and not process_is_alive(this_machine(), int(pid))
+            if not is_gone and time.time() - path.stat().st_mtime < _OLDEST_S:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+@cache
+def _machine_key() -> str:
+    return hashlib.sha256(this_machine().encode()).hexdigest()[:8]
 
 
 def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
@@ -95,10 +139,16 @@ def write_text(path: Path, text: str, *, overwrite: bool = False) -> None:
         file.write(text.encode("utf-8", "backslashreplace"))
 
 
-def _not_writable(path: Path, reason: str) -> OutputError:
+def not_writable(path: Path, error: OSError | ValueError) -> OutputError:
+    """The error of a file that cannot be written.
+
+    Args:
+        path: the file.
+        error: of the system.
+    """
     return OutputError(
         "a writable output",
-        found=reason,
+        found=getattr(error, "strerror", None) or str(error),
         remedy="choose another place, or free some space",
         where=path,
     )

@@ -72,13 +72,16 @@ def parse_memory(text: str) -> float:
     return float(match[1]) * _UNITS_MB[match[2]]
 
 
-def require_memory(need_mb: float, limit_mb: float, *, what: str, where: object = None) -> None:
+def require_memory(
+    need_mb: float, limit_mb: float, *, what: str, remedy: str = "", where: object = None
+) -> None:
     """Stop before allocating what is not there.
 
     Args:
         need_mb: estimate of what will be allocated.
         limit_mb: most that may be.
         what: needs it, for the message.
+        remedy: what else would do, ahead of the usual remedy.
         where: file or case, for the message.
 
     Raises:
@@ -88,7 +91,10 @@ def require_memory(need_mb: float, limit_mb: float, *, what: str, where: object 
         raise ResourceError(
             f"a memory limit of at least {need_mb:.0f} MB for {what}",
             found=f"{limit_mb:.0f} MB",
-            remedy=f"raise {option('memory_limit_mb')}, close other programs, or crop the volume",
+            remedy=(
+                f"{remedy}raise {option('memory_limit_mb')}, close other programs, or crop the "
+                "volume"
+            ),
             where=where,
         )
 

@@ -143,7 +143,7 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
 
 def is_archive(path: Path) -> bool:
     """Whether a file begins as zip archives do."""
-    return _read_head(path, 4) == _ZIP
+    return read_head(path).startswith(_ZIP)
 
 
 def check_no_archive(file: SourceFile, head: bytes) -> None:
@@ -168,7 +168,7 @@ def looks_like_dicom(path: Path) -> bool:
         folder = path.is_dir()
     except OSError:  # a name that no file system holds
         return False
-    return folder or is_archive(path) or begins_as_dicom(_read_head(path, HEAD_BYTES))
+    return folder or is_archive(path) or begins_as_dicom(read_head(path))
 
 
 def begins_as_dicom(head: bytes) -> bool:
@@ -184,12 +184,13 @@ def begins_as_dicom(head: bytes) -> bool:
     return names_vr or int.from_bytes(head[4:8], "little") < 256
 
 
-def _read_head(path: Path, size: int) -> bytes:
+def read_head(path: Path) -> bytes:
+    """The first bytes of a regular file, which tell what it is; none where it cannot be read."""
     try:
         if not path.is_file():  # a FIFO would block
             return b""
         with path.open("rb") as file:
-            return file.read(size)
+            return file.read(HEAD_BYTES)
     except OSError:
         return b""
 

@@ -150,7 +150,7 @@ def read_slices(file: SourceFile) -> list[CtSlice] | None:
         ) from error
 
 
-def _patient_key(header: DicomHeader) -> str:
+def patient_key(header: DicomHeader) -> str:
     """The patient's ID; without one the name. Empty components and capitals do not count.
 
     One scanner writes ``A^B``, an archive on the way ``A^B^^^`` (PS3.5 6.2.1.2): one patient.
@@ -223,7 +223,7 @@ def _slices(file: SourceFile, header: DicomHeader, *, odd_preamble: bool) -> Ite
             study=header.text("StudyInstanceUID"),
             series=header.text("SeriesInstanceUID"),
             frame_of_reference=header.text("FrameOfReferenceUID"),
-            patient=_patient_key(header),
+            patient=patient_key(header),
             series_number=int((optional_numbers(header, "SeriesNumber") or (0,))[0]),
             image_type=tuple(kind.upper() for kind in header.texts("ImageType")),
             position_mm=parse_vector(

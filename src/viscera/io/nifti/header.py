@@ -21,6 +21,7 @@ from viscera.io.nifti.affine import choose_affine
 # Bytes of the two header versions, and their magic strings for single files and pairs.
 _MAGICS = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
 _MOST_EXTENSION_BYTES = 1 << 24
+INTENT_LABEL = 1002  # NIFTI_INTENT_LABEL: numbers that stand for names
 
 
 @dataclass(frozen=True)

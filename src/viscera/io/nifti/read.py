@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +14,17 @@ import numpy as np
 from viscera.core.affine import Affine
 from viscera.core.hu import to_hu
 from viscera.core.volume import SLAB_PLANES, Slab, Volume
-from viscera.errors import InputError, option
+from viscera.errors import InputError, VisceraError, option
 from viscera.findings import Finding
 from viscera.io.byte_reader import ByteReader
-from viscera.io.nifti.header import NiftiHeader, check_extensions, check_header, header_bytes
+from viscera.io.nifti.header import (
+    INTENT_LABEL,
+    NiftiHeader,
+    check_extensions,
+    check_header,
+    header_bytes,
+    load_header,
+)
 from viscera.io.raw_volume import RawVolume
 from viscera.io.raw_voxels import RawSlab, ReadLimits, iterate_voxels
 from viscera.runtime.prefetch import prefetch
@@ -180,6 +188,25 @@ def volume_from_nibabel(image: Any, *, name: str) -> Volume:
     return Volume(data, header.affine, name, header.block, (*header_findings, *findings))
 
 
+def read_description(path: Path) -> bytes:
+    """What a NIfTI's header says of its making, without the zeros that fill it up.
+
+    Raises:
+        InputError: no NIfTI.
+    """
+    return bytes(load_header(read_nifti_header(path).block)["descrip"]).rstrip(b"\0")
+
+
+def is_viscera_result(path: Path) -> bool:
+    """Whether a file holds labels that viscera wrote; false where it cannot be read."""
+    try:
+        header = load_header(read_nifti_header(path).block)
+    except VisceraError:
+        return False
+    is_label = int(header["intent_code"]) == INTENT_LABEL
+    return is_label and bytes(header["descrip"]).startswith(b"viscera")
+
+
 def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check the header alone.
 
@@ -235,15 +262,29 @@ def _check_volume_index(
 
 def nifti_header_path(path: Path) -> Path:
     """The .hdr of a pair of which the .img was given; any other path as it is."""
-    for image, header in ((".img.gz", ".hdr.gz"), (".img", ".hdr")):
-        if path.name.lower().endswith(image):
-            beside = path.with_name(path.name[: -len(image)] + header)
-            return beside if beside.exists() else path
-    return path
+    stem, ending = _split_pair_name(path, (".img.gz", ".img"))
+    return (ending and _beside(path, stem, PAIR_HEADERS)) or path
 
 
 def nifti_image_path(header: Path) -> Path:
     """The .img that belongs to an .hdr."""
-    stem = header.name.removesuffix(".gz").removesuffix(".hdr")
-    near = (header.with_name(stem + suffix) for suffix in (".img", ".img.gz"))
-    return next((p for p in near if p.exists()), header.with_name(stem + ".img"))
+    stem, _ = _split_pair_name(header, (".hdr.gz", ".hdr"))
+    return _beside(header, stem, (".img", ".img.gz")) or header.with_name(stem + ".img")
+
+
+def _split_pair_name(path: Path, endings: tuple[str, ...]) -> tuple[str, str]:
+    """A name's stem and its ending, if it is one of these, in any capitals."""
+    ending = next((e for e in endings if path.name.lower().endswith(e)), "")
+    return path.name[: len(path.name) - len(ending)], ending
+
+
+def _beside(path: Path, stem: str, endings: tuple[str, ...]) -> Path | None:
+    """The file of this stem that has one of these endings, in any capitals."""
+    for ending in endings:
+        if (same := path.with_name(stem + ending)).exists():
+            return same
+    wanted = [(stem + ending).lower() for ending in endings]
+    with suppress(OSError):
+        near = [p for p in sorted(path.parent.iterdir()) if p.name.lower() in wanted]
+        return min(near, key=lambda p: wanted.index(p.name.lower()), default=None)
+    return None

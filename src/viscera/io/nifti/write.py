@@ -11,12 +11,11 @@ from isal import igzip
 from viscera.core.affine import Affine
 from viscera.core.volume import Hu, Labels
 from viscera.errors import OutputError
-from viscera.io.nifti.header import load_header
+from viscera.io.nifti.header import INTENT_LABEL, load_header
 from viscera.runtime.atomic_files import atomic_write
 
 # NIfTI extension code of Caret's XML, where viewers look for label names (nifti1_io.h).
 _ECODE_CARET = 30
-_INTENT_LABEL = 1002
 _SCANNER_ANAT = 1
 
 
@@ -67,7 +66,7 @@ def write_nifti(
     header = _header_for(voxels, affine, source_header, description)
     extension = b"\0\0\0\0"
     if label_table:
-        header["intent_code"] = _INTENT_LABEL
+        header["intent_code"] = INTENT_LABEL
         text = label_table.encode("utf-8")
         size = -(-(8 + len(text)) // 16) * 16
         extension = b"\1\0\0\0" + np.array([size, _ECODE_CARET], "<i4").tobytes()

@@ -76,9 +76,9 @@ def fill_cache(
 def _case_digest(case: TrainingCase) -> str:
     """All that shapes a case's files: both sources, and how the labels are read."""
     # Imported here: training from a finished cache needs no reader.
-    from viscera.io.read import file_digest
+    from viscera.io.content_digest import content_digest
 
-    sources = [file_digest(case.image), file_digest(case.labels)]
+    sources = [content_digest(case.image), content_digest(case.labels)]
     reading = [case.label_scheme, case.unlabelled, case.excluded_organs]
     return f"{digest_of(*sources, *reading)[:8]} {sources[0]}"
 

@@ -19,6 +19,7 @@ from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.core.organs import ORGANS
 from viscera.errors import InputError
 from viscera.runtime.atomic_files import write_text
+from viscera.runtime.digests import file_sha256
 from viscera.runtime.stages import Stages
 from viscera.segmentation import Segmentation
 from viscera.training.pseudo_labels.quality import OrganQuality, case_weight
@@ -33,6 +34,7 @@ class _CaseQuality:
     signature: str
     image: str
     qualities: tuple[OrganQuality, ...]
+    labels_sha256: str
 
 
 @dataclass(frozen=True)
@@ -57,21 +59,21 @@ class PseudoLabelSet:
         path = self.folder / "labelsTr" / f"{case}.nii.gz"
         return CaseOutputs(path, OutputOptions(overwrite=self.overwrite), signature)
 
-    def finished(self, case: str, source: Path, signature: str) -> tuple[OrganQuality, ...] | None:
+    def finished(self, case: str, signature: str) -> tuple[OrganQuality, ...] | None:
         """The organ qualities of a finished case, None unless all of it is there and up to date.
 
         Args:
             case: its name.
-            source: its scan.
             signature: digest of the scan, the bundle and all settings.
         """
         try:
             stored = self._read(self._quality_path(case))
         except InputError:
             return None
-        same = stored.signature == signature
-        up_to_date = same and self.outputs(case, signature).is_up_to_date(source)
-        return stored.qualities if up_to_date else None
+        labels_path = self.outputs(case, signature).labels_path
+        is_same = stored.signature == signature and labels_path.is_file()
+        is_whole = is_same and file_sha256(labels_path) == stored.labels_sha256
+        return stored.qualities if is_whole else None
 
     def add(
         self,
@@ -93,10 +95,16 @@ class PseudoLabelSet:
         Raises:
             OutputError: not writable, or labels of another origin exist.
         """
-        self.outputs(case, signature).write(segmentation, Stages())
+        outputs = self.outputs(case, signature)
+        outputs.write(segmentation, Stages())
         organs = [asdict(quality) for quality in qualities]
         image = os.path.relpath(source, self.folder)
-        content = {"made_by": signature, "image": image, "organs": organs}
+        content = {
+            "made_by": signature,
+            "image": image,
+            "labels_sha256": file_sha256(outputs.labels_path),
+            "organs": organs,
+        }
         path = self._quality_path(case)
         path.parent.mkdir(parents=True, exist_ok=True)
         write_text(path, json.dumps(content, indent=1), overwrite=True)
@@ -149,7 +157,12 @@ class PseudoLabelSet:
         try:
             content = json.loads(path.read_text(encoding="utf-8"))
             qualities = tuple(OrganQuality(**entry) for entry in content["organs"])
-            return _CaseQuality(content["made_by"], content["image"], qualities)
+            return _CaseQuality(
+                content["made_by"],
+                content["image"],
+                qualities,
+                content.get("labels_sha256", ""),
+            )
         except (OSError, ValueError, KeyError, TypeError) as error:
             remedy = "remove it and label the scan again"
             raise InputError(

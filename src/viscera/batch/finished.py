@@ -1,0 +1,133 @@
+"""The mark of a finished case, written last: which files belong to it, and what made them."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from viscera.runtime.atomic_files import write_text
+from viscera.runtime.digests import file_sha256
+
+# Within the folder of a batch: marks and leases of its cases.
+STATE_FOLDER = ".viscera"
+
+
+def mark_path(labels_path: Path, case: str) -> Path:
+    """Where a case's mark lies.
+
+    Args:
+        labels_path: of its label map.
+        case: its name.
+    """
+    return labels_path.parent / STATE_FOLDER / f"{case}.json"
+
+
+def write_mark(
+    path: Path,
+    signature: str,
+    files: Mapping[Path, str],
+    *,
+    beside: Path,
+    content_in: Path | None = None,
+) -> None:
+    """Leave the mark: first with the files still elsewhere, again once all are in place.
+
+    Files of the same signature that an earlier run left stay listed.
+
+    Args:
+        path: of the mark.
+        signature: scan, bundle and settings that the labels follow from.
+        files: each file, and what else shaped it.
+        beside: the folder that the files lie in or below.
+        content_in: the folder in which they still are; None once they are in place.
+
+    Raises:
+        OutputError: not writable.
+    """
+    mark = _read(path)
+    listed = _listed_files(mark) if mark.get("signature") == signature else {}
+    for file, shaped_by in files.items():
+        name = str(file.relative_to(beside))
+        digest = file_sha256((content_in or beside) / name)
+        listed[name] = {"sha256": digest, "shaped_by": shaped_by}
+    content = {"signature": signature, "complete": content_in is None, "files": listed}
+    write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
+
+
+def is_finished(path: Path, signature: str, files: Mapping[Path, str], *, beside: Path) -> bool:
+    """Whether a mark says that all these files were made so, and they are still what they were.
+
+    Args:
+        path: of the mark.
+        signature: as this run would leave it.
+        files: each file that this run would write, and what else shapes it.
+        beside: the folder that the files lie in or below.
+    """
+    mark = _read(path)
+    if mark.get("signature") != signature or mark.get("complete") is not True:
+        return False
+    listed = _listed_files(mark)
+    return all(
+        listed.get(str(file.relative_to(beside)), {}).get("shaped_by") == shaped_by
+        for file, shaped_by in files.items()
+    ) and all(_is_as_listed(file, listed, beside) for file in files)
+
+
+def may_be_replaced(path: Path, signature: str, files: Mapping[Path, str], *, beside: Path) -> bool:
+    """Whether all of these files that exist are what a run of this signature left there.
+
+    What an interrupted run left is made again; what somebody has corrected since is not touched.
+
+    Args:
+        path: of the mark.
+        signature: as this run would leave it.
+        files: those that this run would write.
+        beside: the folder that the files lie in or below.
+    """
+    mark = _read(path)
+    listed = _listed_files(mark)
+    return mark.get("signature") == signature and all(
+        _is_as_listed(file, listed, beside) for file in files if file.exists()
+    )
+
+
+def _is_as_listed(file: Path, listed: Mapping[str, Any], beside: Path) -> bool:
+    """Whether a file has the bytes that a mark says."""
+    with suppress(OSError):
+        entry = listed.get(str(file.relative_to(beside)))
+        return entry is not None and file.is_file() and file_sha256(file) == entry.get("sha256")
+    return False
+
+
+def listed_files(path: Path, *, beside: Path) -> list[Path]:
+    """The files of the set that a mark lists, as far as they lie where a set's files lie.
+
+    Args:
+        path: of the mark.
+        beside: the folder that the files lie in or below.
+    """
+    names = [Path(name) for name in _listed_files(_read(path))]
+    return [
+        beside / name
+        for name in names
+        if not name.is_absolute() and ".." not in name.parts and len(name.parts) <= 2
+    ]
+
+
+def _listed_files(mark: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a mark, by the files' names."""
+    files = mark.get("files")
+    if not isinstance(files, dict):
+        return {}
+    return {name: entry for name, entry in files.items() if isinstance(entry, dict)}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    with suppress(OSError, ValueError, RecursionError):
+        if path.is_file():
+            content = json.loads(path.read_text(encoding="utf-8"))
+            return content if isinstance(content, dict) else {}
+    return {}

@@ -1,0 +1,131 @@
+"""Leases: which of several workers does a piece of work in a folder that they share.
+
+A lease is a small file that names its holder. The holder touches it while it lives; the lease of a
+process that died, or that has not touched its own for a while, is taken over. Nothing but the
+folder is needed: no server, and no clock that two machines would have to share.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import secrets
+import threading
+import time
+from contextlib import suppress
+from pathlib import Path
+
+from viscera.errors import OutputError
+from viscera.runtime.processes import process_is_alive, this_machine
+
+_TOUCHED_EVERY_S = 10.0
+EXPIRES_AFTER_S = 60.0  # without a touch
+
+
+class Lease:
+    """The right to do a piece of work; a context that ends with it.
+
+    Attributes:
+        path: its file.
+    """
+
+    def __init__(self, path: Path, content: bytes) -> None:
+        self.path = path
+        self._content = content
+        self._ended = threading.Event()
+        self._toucher = threading.Thread(target=self._touch, daemon=True)
+        self._toucher.start()
+
+    def __enter__(self) -> Lease:
+        return self
+
+    def __exit__(self, *_error: object) -> None:
+        self._ended.set()
+        self._toucher.join()
+        if self.is_held:
+            with suppress(OSError):
+                self.path.unlink()
+
+    @property
+    def is_held(self) -> bool:
+        """Whether nobody has taken it over, as happens to a process that was stopped for long."""
+        try:
+            return self.path.read_bytes() == self._content
+        except OSError:
+            return False
+
+    def _touch(self) -> None:
+        while not self._ended.wait(_TOUCHED_EVERY_S):
+            with suppress(OSError):
+                os.utime(self.path)
+
+
+class LeaseFolder:
+    """The leases of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
+
+        Args:
+            folder: shared by all workers.
+
+        Raises:
+            OutputError: it cannot be made.
+        """
+        self._folder = folder
+        # Of leases that others hold: when each was last touched, and when that was first seen.
+        self._touches: dict[str, tuple[int, float]] = {}
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise _not_writable(folder, error) from error
+
+    def take(self, name: str) -> Lease | None:
+        """The lease of a piece of work; None while another worker holds it.
+
+        Args:
+            name: of the work, usable as a file's name.
+
+        Raises:
+            OutputError: the folder is not writable.
+        """
+        path = self._folder / f"{name}.lease"
+        holder = {"machine": this_machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
+        content = json.dumps(holder).encode()
+        if path.exists() and self._is_abandoned(path, name):
+            with suppress(OSError):
+                path.unlink()
+        try:
+            descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
+        except FileExistsError:
+            return None
+        except OSError as error:
+            raise _not_writable(path, error) from error
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(content)
+        return Lease(path, content)
+
+    def _is_abandoned(self, path: Path, name: str) -> bool:
+        """Whether its holder died, or has not touched it for long by this process's own clock."""
+        try:
+            touched, content = path.stat().st_mtime_ns, path.read_bytes()
+        except OSError:  # released meanwhile
+            return False
+        with suppress(ValueError, KeyError, TypeError):
+            holder = json.loads(content)
+            if not process_is_alive(str(holder["machine"]), int(holder["pid"])):
+                return True
+        seen_touch, since_s = self._touches.get(name, (None, 0.0))
+        if touched != seen_touch:
+            self._touches[name] = (touched, time.monotonic())
+            return False
+        return time.monotonic() - since_s > EXPIRES_AFTER_S
+
+
+def _not_writable(path: Path, error: OSError) -> OutputError:
+    return OutputError(
+        "a folder that can be written",
+        found=error.strerror or str(error),
+        remedy="choose another place, or free some space",
+        where=path,
+    )
