@@ -1,4 +1,4 @@
-"""The mark of a finished case, written last: which files belong to it, and what made them."""
+"""The record of a finished case, written last: which files belong to it, and what made them."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from typing import Any
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import file_sha256
 
-# Within the folder of a batch: marks and leases of its cases.
+# Within the folder of a batch: records and leases of its cases.
 STATE_FOLDER = ".viscera"
 
 
-def mark_path(labels_path: Path, case: str) -> Path:
-    """Where a case's mark lies.
+def record_path(labels_path: Path, case: str) -> Path:
+    """Where a case's record lies.
 
     Args:
         labels_path: of its label map.
@@ -25,7 +25,7 @@ def mark_path(labels_path: Path, case: str) -> Path:
     return labels_path.parent / STATE_FOLDER / f"{case}.json"
 
 
-def write_mark(
+def write_record(
     path: Path,
     signature: str,
     files: Mapping[Path, str],
@@ -33,12 +33,12 @@ def write_mark(
     beside: Path,
     content_in: Path | None = None,
 ) -> None:
-    """Leave the mark: first with the files still elsewhere, again once all are in place.
+    """Leave the record: first with the files still elsewhere, again once all are in place.
 
     Files of the same signature that an earlier run left stay listed.
 
     Args:
-        path: of the mark.
+        path: of the record.
         signature: scan, bundle and settings that the labels follow from.
         files: each file, and what else shaped it.
         beside: the folder that the files lie in or below.
@@ -47,8 +47,8 @@ def write_mark(
     Raises:
         OutputError: not writable.
     """
-    mark = _read(path)
-    listed = _listed_files(mark) if mark.get("signature") == signature else {}
+    record = _read(path)
+    listed = _listed_files(record) if record.get("signature") == signature else {}
     for file, shaped_by in files.items():
         name = str(file.relative_to(beside))
         digest = file_sha256((content_in or beside) / name)
@@ -58,18 +58,18 @@ def write_mark(
 
 
 def is_finished(path: Path, signature: str, files: Mapping[Path, str], *, beside: Path) -> bool:
-    """Whether a mark says that all these files were made so, and they are still what they were.
+    """Whether a record says that all these files were made so, and they are still what they were.
 
     Args:
-        path: of the mark.
+        path: of the record.
         signature: as this run would leave it.
         files: each file that this run would write, and what else shapes it.
         beside: the folder that the files lie in or below.
     """
-    mark = _read(path)
-    if mark.get("signature") != signature or mark.get("complete") is not True:
+    record = _read(path)
+    if record.get("signature") != signature or record.get("complete") is not True:
         return False
-    listed = _listed_files(mark)
+    listed = _listed_files(record)
     return all(
         listed.get(str(file.relative_to(beside)), {}).get("shaped_by") == shaped_by
         for file, shaped_by in files.items()
@@ -82,20 +82,20 @@ def may_be_replaced(path: Path, signature: str, files: Mapping[Path, str], *, be
     What an interrupted run left is made again; what somebody has corrected since is not touched.
 
     Args:
-        path: of the mark.
+        path: of the record.
         signature: as this run would leave it.
         files: those that this run would write.
         beside: the folder that the files lie in or below.
     """
-    mark = _read(path)
-    listed = _listed_files(mark)
-    return mark.get("signature") == signature and all(
+    record = _read(path)
+    listed = _listed_files(record)
+    return record.get("signature") == signature and all(
         _is_as_listed(file, listed, beside) for file in files if file.exists()
     )
 
 
 def _is_as_listed(file: Path, listed: Mapping[str, Any], beside: Path) -> bool:
-    """Whether a file has the bytes that a mark says."""
+    """Whether a file has the bytes that a record says."""
     with suppress(OSError):
         entry = listed.get(str(file.relative_to(beside)))
         return entry is not None and file.is_file() and file_sha256(file) == entry.get("sha256")
@@ -103,10 +103,10 @@ def _is_as_listed(file: Path, listed: Mapping[str, Any], beside: Path) -> bool:
 
 
 def listed_files(path: Path, *, beside: Path) -> list[Path]:
-    """The files of the set that a mark lists, as far as they lie where a set's files lie.
+    """The files of the set that a record lists, as far as they lie where a set's files lie.
 
     Args:
-        path: of the mark.
+        path: of the record.
         beside: the folder that the files lie in or below.
     """
     names = [Path(name) for name in _listed_files(_read(path))]
@@ -117,9 +117,9 @@ def listed_files(path: Path, *, beside: Path) -> list[Path]:
     ]
 
 
-def _listed_files(mark: Mapping[str, Any]) -> dict[str, Any]:
-    """The entries of a mark, by the files' names."""
-    files = mark.get("files")
+def _listed_files(record: Mapping[str, Any]) -> dict[str, Any]:
+    """The entries of a record, by the files' names."""
+    files = record.get("files")
     if not isinstance(files, dict):
         return {}
     return {name: entry for name, entry in files.items() if isinstance(entry, dict)}

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.batch.finished import is_finished, listed_files, may_be_replaced, write_mark
+from viscera.batch.finished import is_finished, listed_files, may_be_replaced, write_record
 from viscera.core.organs import ORGANS, Organ
 from viscera.core.volume import Volume
 from viscera.errors import UsageError, VisceraError, Wording, option, python_wording
@@ -71,7 +71,7 @@ _EVERY_FILE = OutputOptions(
 
 @dataclass(frozen=True)
 class CaseOutputs:
-    """The files of one case: a set that appears as a whole, and is finished when its mark says so.
+    """The files of one case: a set that appears as a whole, and is finished when its record says so.
 
     All lie beside the label map, under its stem.
 
@@ -80,14 +80,14 @@ class CaseOutputs:
         options: which others there are.
         signature: what makes them, from what; kept in the label map's header.
         keep_phi: the report may identify the patient.
-        mark_path: of the mark that is left last; none for a case by itself.
+        record_path: of the record that is left last; none for a case by itself.
     """
 
     labels_path: Path
     options: OutputOptions = OutputOptions()
     signature: str = "viscera"
     keep_phi: bool = False
-    mark_path: Path | None = None
+    record_path: Path | None = None
 
     def beside(self, suffix: str) -> Path:
         """A path with the label map's stem and this suffix."""
@@ -158,10 +158,10 @@ class CaseOutputs:
         Args:
             organs: that results are about.
         """
-        if self.mark_path is None:
+        if self.record_path is None:
             return False
         return is_finished(
-            self.mark_path, self.signature, self.files(organs), beside=self.labels_path.parent
+            self.record_path, self.signature, self.files(organs), beside=self.labels_path.parent
         )
 
     def may_be_replaced(self, organs: Iterable[Organ]) -> bool:
@@ -170,10 +170,10 @@ class CaseOutputs:
         Args:
             organs: that results are about.
         """
-        if self.mark_path is None:
+        if self.record_path is None:
             return False
         return may_be_replaced(
-            self.mark_path, self.signature, self.files(organs), beside=self.labels_path.parent
+            self.record_path, self.signature, self.files(organs), beside=self.labels_path.parent
         )
 
     def _has_our_signature(self) -> bool:
@@ -242,21 +242,21 @@ class CaseOutputs:
             check_absent(path, overwrite=self.options.overwrite)
         if self.options.overwrite:
             self._remove_earlier()
-        if self.mark_path is not None:
-            write_mark(self.mark_path, self.signature, files, beside=place, content_in=folder)
+        if self.record_path is not None:
+            write_record(self.record_path, self.signature, files, beside=place, content_in=folder)
         move_together([(folder / path.relative_to(place), path) for path in files])
-        if self.mark_path is not None:
-            write_mark(self.mark_path, self.signature, files, beside=place)
+        if self.record_path is not None:
+            write_record(self.record_path, self.signature, files, beside=place)
 
     def _remove_earlier(self) -> None:
-        """Where other work has been done, remove its mark and all files of its set.
+        """Where other work has been done, remove its record and all files of its set.
 
         Else a preview of one scan could stay beside the labels of another. The label map goes last.
         """
         earlier = self._earlier_files()
         try:
-            if earlier and self.mark_path is not None:
-                self.mark_path.unlink(missing_ok=True)
+            if earlier and self.record_path is not None:
+                self.record_path.unlink(missing_ok=True)
             for path in earlier:
                 if path.is_file():
                     path.unlink()
@@ -269,7 +269,7 @@ class CaseOutputs:
             return []
         every = replace(self, options=_EVERY_FILE).files(ORGANS)
         place = self.labels_path.parent
-        listed = listed_files(self.mark_path, beside=place) if self.mark_path else []
+        listed = listed_files(self.record_path, beside=place) if self.record_path else []
         side_files = [path for path in (*listed, *every) if path != self.labels_path]
         return [*side_files, self.labels_path]
 

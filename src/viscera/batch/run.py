@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.batch.finished import STATE_FOLDER, mark_path
+from viscera.batch.finished import STATE_FOLDER, record_path
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
@@ -249,15 +249,15 @@ def _segment_unless_finished(
     lease: Lease,
 ) -> CaseResult:
     """One case of a batch; its failure is part of the result."""
-    organs, mark = options.organs_of(predictor), mark_path(case.labels_path, case.name)
+    organs, record = options.organs_of(predictor), record_path(case.labels_path, case.name)
     outputs = CaseOutputs(
         case.labels_path,
         options.outputs,
         keep_phi=options.keep_phi,
-        mark_path=mark,
+        record_path=record,
     )
     try:
-        if mark.is_file() and not options.outputs.overwrite:
+        if record.is_file() and not options.outputs.overwrite:
             signature = _signature(predictor, options, content_digest(case.source))
             outputs = replace(outputs, signature=signature)
             if outputs.is_finished(organs):
