@@ -319,7 +319,8 @@ def test_a_ct_is_not_judged_by_one_column(planes):
     """Sizes at which a plain stride would only meet the first column, where there is air."""
     from viscera.localise.ct_checks import check_volume
 
-    data = np.full((512, 512, planes), 100, np.int16, order="F")
+    plane = np.random.default_rng(0).normal(40, 25, (512, 512)).astype(np.int16)
+    data = np.asfortranarray(np.broadcast_to(plane[..., None], (512, 512, planes)))
     data[:60] = -1000
     data[60:100, :, ::3] = 700
     volume = Volume(data, viscera.Affine(np.diag([-0.8, -0.8, 1.0, 1.0])))

@@ -146,7 +146,7 @@ class Predictor:
                 scan = preprocess(upright, grid, map_over=pool.map, on_progress=on_share)
                 findings += upright.findings[len(volume.findings) :]
                 findings += scan.findings
-                findings += check_values(scan.overview.hu, where=volume.name)
+                findings += check_values(scan.overview.hu, where=volume.name, strict=strict)
                 crops_in_plane = self.bundle.input.crop == "body"
                 box = grid.covering(scan.overview.box(in_plane=crops_in_plane))
                 planes = crop_to_box(scan.planes, box)

@@ -71,7 +71,7 @@ _EVERY_FILE = OutputOptions(
 
 @dataclass(frozen=True)
 class CaseOutputs:
-    """The files of one case: a set that appears as a whole, and is finished when its record says so.
+    """The files of one case: a set that appears as a whole; its record says when it is finished.
 
     All lie beside the label map, under its stem.
 

@@ -51,7 +51,7 @@ def deidentified_name(source: Path, name: str, *, series: str | None = None) -> 
     headers = list(_identity_headers(source, series))
     if not headers or all(h.text("PatientIdentityRemoved") == "YES" for h in headers):
         return name
-    plain_name = _folded(name)
+    plain_name = _normalised(name)
     for header in headers:
         if any(_contains_text(plain_name, text) for text in _identity_texts(header)) or any(
             _contains_date(plain_name, header.text(keyword)) for keyword in _DATES
@@ -103,7 +103,7 @@ def _identity_texts(header: DicomHeader) -> Iterator[str]:
             values.append(str(item.get("PatientID", "")).encode())
     for value in values:
         if value:
-            yield from (_folded(text) for text in _decoded(bytes(value), header))
+            yield from (_normalised(text) for text in _decoded(bytes(value), header))
 
 
 def _decoded(value: bytes, header: DicomHeader) -> Iterator[str]:
@@ -118,7 +118,7 @@ def _decoded(value: bytes, header: DicomHeader) -> Iterator[str]:
     yield value.decode("latin-1")
 
 
-def _folded(text: str) -> str:
+def _normalised(text: str) -> str:
     """Without differences of width, composition and case."""
     return unicodedata.normalize("NFKC", text.strip(" \0")).casefold()
 

@@ -133,12 +133,12 @@ def find_volumes(entry: Path) -> list[Path]:
     volumes = [file for file in sorted(entry.iterdir()) if _is_volume(file) and file.is_file()]
     if volumes:
         return volumes
-    found = find_scans(entry, whole_series=True)
-    if found.scans == (entry,):
+    listing = find_scans(entry, whole_series=True)
+    if listing.scans == (entry,):
         return [entry]
-    archives = [scan for scan in found.scans if scan.parent == entry and is_archive(scan)]
+    archives = [scan for scan in listing.scans if scan.parent == entry and is_archive(scan)]
     if not archives:
-        raise _nothing_in(entry, found)
+        raise _nothing_in(entry, listing)
     return archives
 
 
@@ -161,7 +161,7 @@ def find_scans(
     volumes: list[Path] = []
     passed_over: list[PassedOver] = []
     study_folders: dict[StudyKey, list[Path]] = {}
-    for folder, files in _walk(entry, outputs):
+    for folder, files in _visit_folders(entry, outputs):
         others: list[Path] = []
         for file in files:
             if _is_volume(file):
@@ -195,23 +195,23 @@ def find_scans(
     return FoundScans(tuple(sorted(scans)), tuple(sorted(passed_over, key=lambda p: p.path)))
 
 
-def require_scans(entry: Path, found: FoundScans) -> FoundScans:
+def require_scans(entry: Path, listing: FoundScans) -> FoundScans:
     """The same, if there is a scan.
 
     Args:
         entry: the folder.
-        found: what lies in it.
+        listing: what lies in it.
 
     Raises:
         NothingToSegmentError: none.
     """
-    if not found.scans:
-        raise _nothing_in(entry, found)
-    return found
+    if not listing.scans:
+        raise _nothing_in(entry, listing)
+    return listing
 
 
-def _nothing_in(entry: Path, found: FoundScans) -> NothingToSegmentError:
-    reasons = Counter(item.reason for item in found.passed_over)
+def _nothing_in(entry: Path, listing: FoundScans) -> NothingToSegmentError:
+    reasons = Counter(item.reason for item in listing.passed_over)
     listed = "; ".join(f"{count} files: {reason}" for reason, count in reasons.items())
     return NothingToSegmentError(
         "a folder with volumes or DICOM",
@@ -221,7 +221,7 @@ def _nothing_in(entry: Path, found: FoundScans) -> NothingToSegmentError:
     )
 
 
-def _walk(entry: Path, outputs: Path | None) -> Iterator[tuple[Path, list[Path]]]:
+def _visit_folders(entry: Path, outputs: Path | None) -> Iterator[tuple[Path, list[Path]]]:
     """Folders from the top down with their regular files, by name; nothing hidden."""
     left_out = outputs.resolve() if outputs is not None and outputs.exists() else None
     if left_out == entry.resolve():

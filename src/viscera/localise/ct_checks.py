@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from math import gcd
-
 import numpy as np
 
 from viscera.core.volume import Hu, Volume
 from viscera.errors import InputError, option
 from viscera.findings import Finding
+from viscera.localise.hu_judge import judge_intensities
 
 SHEAR_LIMIT_DEG = 1.0
 _OBLIQUE_DEG = 5.0
@@ -16,7 +15,7 @@ _FEW_SLICES = 8
 _USUAL_SPACING_MM = (0.2, 15.0)
 _WIDEST_MM, _NARROWEST_MM = 3000.0, 20.0
 _MOST_LABELS = 128  # fewer distinct whole values than this are a label map
-_SAMPLE = 200_000
+_SAMPLED_ALONG_AXIS = 128
 # What tools write that have lost the geometry on the way, in RAS or in LPS.
 _NO_GEOMETRY = "that of 1 mm voxels at the origin, which tools write for want of another"
 
@@ -26,12 +25,17 @@ def check_volume(volume: Volume, *, strict: bool = False) -> list[Finding]:
 
     Args:
         volume: the CT.
-        strict: refuse a sheared grid instead of noting it.
+        strict: refuse a sheared grid, lost geometry and values that are no HU.
 
     Raises:
-        InputError: it is a label map, its extent is absurd, or, when strict, its grid is sheared.
+        InputError: it is a label map, its extent is absurd, or, when strict, its grid is sheared
+            or its values are no HU.
     """
-    return [*check_grid(volume, strict=strict), *check_values(volume.data, where=volume.name)]
+    step_i, step_j, step_k = (max(1, n // _SAMPLED_ALONG_AXIS) for n in volume.shape)
+    # Every axis in steps of its own: one stride over all would meet the same columns again.
+    sample = volume.data[::step_i, ::step_j, ::step_k].T
+    grid_findings = check_grid(volume, strict=strict)
+    return [*grid_findings, *check_values(sample, where=volume.name, strict=strict)]
 
 
 def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
@@ -92,24 +96,20 @@ def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
     return findings
 
 
-def check_values(hu: Hu, *, where: object) -> list[Finding]:
-    """What there is to say about intensities, by a sample of them.
+def check_values(hu: Hu, *, where: object, strict: bool = False) -> list[Finding]:
+    """What there is to say about intensities.
 
     Args:
-        hu: all voxels, or an even selection.
+        hu: [z, y, x], all voxels or an even selection.
         where: the case, for messages.
+        strict: refuse values that do not look like HU instead of noting them.
 
     Raises:
-        InputError: it is a label map.
+        InputError: it is a label map; or, when strict, these are no HU.
     """
-    flat = hu.ravel(order="K")
-    stride = max(1, flat.size // _SAMPLE)
-    while gcd(stride, flat.size) > 1:  # a common divisor would sample the same few columns
-        stride += 1
-    sample = flat[::stride]
-    values = np.unique(sample)
+    values = np.unique(hu)
     low, high = float(values[0]), float(values[-1])
-    is_whole = sample.dtype.kind == "i"
+    is_whole = hu.dtype.kind == "i"
     if is_whole and low >= 0 and high <= 255 and 2 <= values.size < _MOST_LABELS:
         raise InputError(
             "a CT in HU",
@@ -117,16 +117,12 @@ def check_values(hu: Hu, *, where: object) -> list[Finding]:
             remedy="pass the CT itself",
             where=where,
         )
-    if low == high:
-        message = f"all voxels are {low:g}"
-        return [Finding("warning", "constant", message, "check how the CT was exported")]
-    if low >= -50 and high <= 255:
-        hint = "stored already windowed? Export the CT in HU"
-        message = f"values from {low:g} to {high:g} do not look like HU"
-        return [Finding("warning", "not-hu", message, hint)]
-    # Air makes up much of a field of view: in HU it lies at -1000.
-    if low >= -200 and np.percentile(sample, 5) > -200 and high > 800:
-        message = f"values from {low:g} to {high:g} do not look like HU: no air below -200"
-        hint = f"stored with an offset? Try {option('hu_offset', '-1024')}"
-        return [Finding("warning", "not-hu", message, hint)]
-    return []
+    findings = judge_intensities(hu)
+    if strict and findings:
+        raise InputError(
+            "a CT in HU",
+            found=findings[0].raw_message,
+            remedy=f"{findings[0].raw_hint}, or leave out {option('strict')}",
+            where=where,
+        )
+    return findings
