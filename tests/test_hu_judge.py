@@ -38,7 +38,7 @@ FAULTS = {
     "zeros around": (lambda hu: np.where(hu < -900, 0, hu), "exactly 0", "-1024"),
     "ring of 32767": (lambda hu: border(hu, 32767), "32767", "-1024"),
     "noise": (lambda hu: np.random.default_rng(1).normal(0, 400, hu.shape), "noise", ""),
-    "magnetic": (lambda hu: np.where(hu < -300, 3, 0.6 * (hu + 1024)), "do not look like HU", ""),
+    "magnetic": (lambda hu: np.where(hu < -300, 3, 0.6 * (hu + 1024)), "HU", ""),
 }  # fmt: skip
 
 

@@ -210,8 +210,8 @@ class Predictor:
         Args:
             settings: what else shapes labels: the scan's digest, how it is read.
         """
-        asked = [self.engine_name, self.precision, self.low_memory]
-        digest = digest_of(replace(self.bundle, folder=Path()), asked, settings)
+        options = [self.engine_name, self.precision, self.low_memory]
+        digest = digest_of(replace(self.bundle, folder=Path()), options, settings)
         return f"viscera {__version__} {digest[:16]}"
 
     def _upright(self, volume: Volume) -> Volume:

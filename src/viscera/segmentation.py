@@ -154,5 +154,5 @@ class Segmentation:
 
         First what was asked for, then what computed it: engine, precision, threads, window, bundle.
         """
-        asked = self.provenance.get("signature", "viscera")
-        return f"{asked} {self.provenance.get('computed_by', '')}".rstrip()
+        request = self.provenance.get("signature", "viscera")
+        return f"{request} {self.provenance.get('computed_by', '')}".rstrip()

@@ -10,6 +10,7 @@ from typing import Any
 
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import file_sha256
+from viscera.runtime.small_files import read_json_file
 
 # Within the folder of a batch: records and leases of its cases.
 STATE_FOLDER = ".viscera"
@@ -126,8 +127,7 @@ def _listed_files(record: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    with suppress(OSError, ValueError, RecursionError):
-        if path.is_file():
-            content = json.loads(path.read_text(encoding="utf-8"))
-            return content if isinstance(content, dict) else {}
+    with suppress(OSError, ValueError):
+        content = read_json_file(path)
+        return content if isinstance(content, dict) else {}
     return {}

@@ -18,6 +18,7 @@ from viscera.io.content_digest import content_digest
 from viscera.io.read import read_grid
 from viscera.runtime.atomic_files import check_writable, write_text
 from viscera.runtime.digests import digest_of
+from viscera.runtime.small_files import read_json_file
 
 
 @dataclass(frozen=True)
@@ -168,7 +169,7 @@ def _earlier_run(files: _RunFiles, key: str) -> MeasuredRun | None:
     if not files.labels.is_file():
         return None
     try:
-        content = json.loads(files.run.read_text(encoding="utf-8"))
+        content = read_json_file(files.run)
         if content.pop("made_by") != key or content["problem"]:
             return None
         run = content.pop("run")

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import tomllib
 from dataclasses import replace
 from pathlib import Path
 
+from viscera.bundle.onnx_check import names_external_data
 from viscera.bundle.spec import FORMAT, Bundle
 from viscera.bundle.toml_schema import load_dataclass
 from viscera.errors import BundleError, option
 from viscera.runtime.paths import checked_path
+from viscera.runtime.small_files import MOST_WEIGHTS_BYTES, read_file_bytes, read_toml_file
 
 _PACKAGED = Path(__file__).parents[1] / "bundles"
 # What pickles begin with: a protocol opcode, or torch's zip archive.
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
-# How an ONNX tensor names another file (StringStringEntryProto with the key "location").
-_EXTERNAL_DATA = b"\x0a\x08location\x12"
 
 
 def packaged_bundles() -> tuple[str, ...]:
@@ -41,7 +40,7 @@ def read_bundle(source: str | Path) -> Bundle:
         folder = _PACKAGED / source
     path = folder / "bundle.toml"
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml_file(path)
     except ValueError as error:
         remedy = "correct the file"
         raise BundleError("TOML", found=str(error), remedy=remedy, where=path) from error
@@ -82,11 +81,11 @@ def _has_bundle(folder: Path) -> bool:
 def _check_weights(bundle: Bundle) -> None:
     path = bundle.model_path
     try:
-        weights = path.read_bytes()
-    except OSError as error:
+        weights = read_file_bytes(path, most_bytes=MOST_WEIGHTS_BYTES)
+    except (OSError, ValueError) as error:
         raise BundleError(
             "the network's file",
-            found=error.strerror or str(error),
+            found=getattr(error, "strerror", None) or str(error),
             remedy="put it there, or correct 'model.file'",
             where=path,
         ) from error
@@ -97,7 +96,7 @@ def _check_weights(bundle: Bundle) -> None:
             remedy="export the network to ONNX; viscera never unpickles",
             where=path,
         )
-    if _EXTERNAL_DATA in weights:
+    if names_external_data(weights):
         raise BundleError(
             "weights in one ONNX file",
             found="weights that lie in other files, which the checksum does not cover",

@@ -24,6 +24,7 @@ from viscera.metrics.organ_metrics import Protocol
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import digest_of
 from viscera.runtime.resources import available_mb, require_memory
+from viscera.runtime.small_files import read_json_file
 
 # A voxel of both maps as our labels, of one protocol's copy of either, of the map of surfaces, and
 # the surfaces themselves; the larger map as it is stored, libraries and the rest come on top.
@@ -239,7 +240,7 @@ def _read_cached(cache_folder: Path | None, case: str, key: str | None) -> Evalu
     if cache_folder is None or key is None:
         return None
     try:
-        content = json.loads((cache_folder / f"{case}.json").read_text(encoding="utf-8"))
+        content = read_json_file(cache_folder / f"{case}.json")
         return Evaluation.from_dict(content) if content["made_by"] == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError):  # damaged: evaluated again
         return None

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -14,6 +13,7 @@ from viscera.evaluation.case import Evaluation
 from viscera.evaluation.summary import MetricValues
 from viscera.io.read import path_exists
 from viscera.metrics.organ_metrics import METRIC_NAMES, Protocol
+from viscera.runtime.small_files import read_json_file, read_text_file
 
 _COLUMNS = ("case", "organ", "metric", "value")
 _HIGHEST = 1e6  # no distance within a body is longer, in mm
@@ -35,16 +35,15 @@ def read_metrics_csv(path: Path, protocol: Protocol) -> MetricValues:
         path = path / "cases.csv"
     scores: dict[tuple[str, str], list[float]] = {}
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            for row in csv.DictReader(file):
-                if row["metric"] in METRIC_NAMES:
-                    values = scores.setdefault(
-                        (row["case"], row["organ"]), [math.nan] * len(METRIC_NAMES)
-                    )
-                    value = float(row["value"] or "nan")
-                    if math.isfinite(value) and abs(value) > _HIGHEST:
-                        raise ValueError(f"the value {value:g}")
-                    values[METRIC_NAMES.index(row["metric"])] = value
+        for row in csv.DictReader(read_text_file(path, most_bytes=1 << 30).splitlines()):
+            if row["metric"] in METRIC_NAMES:
+                values = scores.setdefault(
+                    (row["case"], row["organ"]), [math.nan] * len(METRIC_NAMES)
+                )
+                value = float(row["value"] or "nan")
+                if math.isfinite(value) and abs(value) > _HIGHEST:
+                    raise ValueError(f"the value {value:g}")
+                values[METRIC_NAMES.index(row["metric"])] = value
     except (OSError, KeyError, ValueError, csv.Error) as error:
         raise InputError(
             "the cases.csv of another 'viscera evaluate'",
@@ -57,7 +56,7 @@ def read_metrics_csv(path: Path, protocol: Protocol) -> MetricValues:
 
 def _check_protocol(summary: Path, protocol: Protocol) -> None:
     try:
-        other_protocol = json.loads(summary.read_text(encoding="utf-8"))["protocol"]
+        other_protocol = read_json_file(summary)["protocol"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise InputError(
             "the folder of another 'viscera evaluate'",

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from viscera.errors import InputError
+from viscera.runtime.small_files import read_text_file
 
 
 def read_csv(path: Path, *, needs: Sequence[str] = ()) -> list[dict[str, str]]:
@@ -20,7 +21,7 @@ def read_csv(path: Path, *, needs: Sequence[str] = ()) -> list[dict[str, str]]:
         InputError: unreadable, no header, or a column is missing.
     """
     try:
-        lines = path.read_text(encoding="utf-8-sig").splitlines()
+        lines = read_text_file(path).splitlines()
         header = lines[0] if lines else ""
         delimiter = max(",;\t", key=header.count)
         names = [name.strip() for name in next(csv.reader([header], delimiter=delimiter), [])]

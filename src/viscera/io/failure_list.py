@@ -8,8 +8,10 @@ from pathlib import Path
 
 from viscera.errors import BatchError, OutputError, VisceraError, Wording, option, python_wording
 from viscera.runtime.atomic_files import write_text
+from viscera.runtime.small_files import read_file_bytes
 
 _COLUMNS = ("file", "exit_code", "expected", "found", "remedy")
+_MOST_BYTES = 1 << 30
 _HEADER = ",".join(_COLUMNS).encode()
 
 
@@ -30,7 +32,7 @@ class FailureList:
         self._wording = wording
         self._rows: list[tuple[str, int | str, str, str, str]] = []
         self._failed = 0
-        if path.exists() and not (path.is_file() and path.read_bytes().startswith(_HEADER)):
+        if path.exists() and not _is_failure_list(path):
             raise OutputError(
                 "a place for the list of failures",
                 found="a file that viscera did not write",
@@ -79,6 +81,14 @@ class FailureList:
             cases: how many there were.
         """
         return batch_error(self._failed, cases, self.path)
+
+
+def _is_failure_list(path: Path) -> bool:
+    """Whether this is a list that viscera wrote."""
+    try:
+        return read_file_bytes(path, most_bytes=_MOST_BYTES).startswith(_HEADER)
+    except (OSError, ValueError):
+        return False
 
 
 def batch_error(failed: int, cases: int, list_path: Path) -> BatchError | None:

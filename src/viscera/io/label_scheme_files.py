@@ -12,8 +12,7 @@ or a nnU-Net ``dataset.json``, whose names are recognised where they can be.
 
 from __future__ import annotations
 
-import json
-import tomllib
+import re
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +20,7 @@ from viscera.core.label_schemes import HIGHEST_LABEL, LABEL_SCHEMES, LabelScheme
 from viscera.core.organs import select_organs
 from viscera.errors import InputError, UsageError
 from viscera.io.read import path_exists
+from viscera.runtime.small_files import read_json_file, read_toml_file
 
 _REMEDY = "correct the file"
 # Names that data sets use for our organs, beside ours.
@@ -55,10 +55,9 @@ def read_label_scheme(name_or_file: str | Path | LabelScheme) -> LabelScheme:
         remedy = "name one of these, or a mapping file"
         raise UsageError(f"{names}, or a file", found=problem, remedy=remedy)
     try:
-        text = path.read_text(encoding="utf-8-sig")
         is_json = path.suffix.lower() == ".json"
-        content = json.loads(text) if is_json else tomllib.loads(text)
-    except (OSError, ValueError, RecursionError) as error:
+        content = read_json_file(path) if is_json else read_toml_file(path)
+    except (OSError, ValueError) as error:
         raise InputError("TOML or JSON", found=str(error), remedy=_REMEDY, where=path) from error
     return _scheme_from_table(content, path, named_by_us=not is_json)
 
@@ -73,10 +72,18 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
         raise InputError(
             "the keys 'labels' and 'other' only", found=repr(min(extra)), remedy=_REMEDY, where=path
         )
-    if not named_by_us and all(str(key).isdigit() for key in content["labels"]):
+    if not named_by_us and all(re.fullmatch("[0-9]{1,5}", key) for key in content["labels"]):
         # The first version of nnU-Net's file has it the other way round.
         turned = {str(name): int(value) for value, name in content["labels"].items()}
         content = {**content, "labels": turned}
+    if not named_by_us and _has_regions(content):
+        raise InputError(
+            "labels that do not overlap",
+            found="regions of several labels (regions_class_order)",
+            remedy="map each value to one organ in a TOML file with the table 'labels', and name "
+            "that instead",
+            where=path,
+        )
     values: dict[str, tuple[int, ...]] = {}
     unrecognised: list[str] = []
     others = set(_label_values(content.get("other", []), "other", path)) if named_by_us else set()
@@ -111,6 +118,13 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
             "at least one of the thirteen organs", found="none", remedy=_REMEDY, where=path
         )
     return LabelScheme(path.name, values, frozenset(others), tuple(unrecognised))
+
+
+def _has_regions(content: dict[str, Any]) -> bool:
+    """Whether a dataset.json of nnU-Net makes overlapping regions of its labels."""
+    lists = [value for value in content["labels"].values() if isinstance(value, list)]
+    values = [str(value) for listed in lists for value in listed]
+    return "regions_class_order" in content or len(set(values)) < len(values)
 
 
 def _label_values(value: Any, name: str, path: Path) -> tuple[int, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 from viscera.errors import OutputError, option
 from viscera.runtime.atomic_files import check_absent, check_writable, write_text
+from viscera.runtime.small_files import read_json_file
 
 # Kinds of work whose files have names in common: each needs a folder of its own.
 MARKERS = ("evaluation.json", "bench.json")
@@ -40,7 +41,7 @@ def reserve_output_folder(
                 where=marker.with_name(other),
             )
     try:
-        earlier = json.loads(marker.read_text(encoding="utf-8"))
+        earlier = read_json_file(marker)
     except FileNotFoundError:
         for name in names:
             check_absent(marker.with_name(name), overwrite=overwrite)

@@ -31,6 +31,7 @@ from viscera.io.raw_voxels import ReadLimits
 from viscera.runtime.resources import available_mb
 
 SUFFIXES = (".nii.gz", ".nii", ".hdr", ".hdr.gz", ".img", ".img.gz", ".nrrd", ".mha")
+_HEAD_BYTES = 1 << 15  # in which a text header says what it is
 _DICOM_SUFFIXES = (".dcm", ".zip")
 
 
@@ -230,9 +231,12 @@ def _no_volumes(kind: str, path: Path) -> InputError:
 def _format_reader(path: Path) -> Callable[..., RawVolume] | None:
     """The reader for a file by its first bytes; None for NIfTI, and for what is none of these."""
     with ByteReader(path) as reader:
-        head = reader.read(256)
+        head = reader.read(_HEAD_BYTES)
+    if header_bytes(head):
+        return None
     if head.startswith(b"NRRD"):
         return read_nrrd
+    # A comment of any length may come first.
     if b"=" in head and (b"ObjectType" in head or b"NDims" in head):
         return read_metaimage
     return None

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
 from viscera.dicom.read.files import begins_as_dicom, is_archive, looks_like_dicom, read_head
-from viscera.dicom.read.study import StudyKey, read_study_key
+from viscera.dicom.read.study import StudyKey, read_modality, read_study_key
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.io.nifti.read import is_viscera_result, nifti_header_path
 from viscera.io.read import SUFFIXES, case_name, path_exists
@@ -177,8 +177,7 @@ def find_scans(
             if is_archive(file):
                 volumes.append(file)
             else:
-                reason = "DICOM, but no CT" if file in dicom else "no scan by its name and content"
-                passed_over.append(PassedOver(file, reason))
+                passed_over.append(PassedOver(file, _no_scan_because(file, file in dicom)))
     scans: list[Path] = []
     for volume in volumes:
         if volume.name.lower().endswith(".seg.nrrd"):
@@ -233,6 +232,12 @@ def _visit_folders(entry: Path, outputs: Path | None) -> Iterator[tuple[Path, li
         )
         paths = (folder / file for file in sorted(files) if not file.startswith("."))
         yield folder, [path for path in paths if path.is_file()]
+
+
+def _no_scan_because(file: Path, is_dicom: bool) -> str:
+    if not is_dicom:
+        return "no scan by its name and content"
+    return f"DICOM, but no CT ({read_modality(file) or 'it does not say what'})"
 
 
 def _study_sources(study_folders: dict[StudyKey, list[Path]]) -> Iterator[Path]:

@@ -15,6 +15,7 @@ _FEW_SLICES = 8
 _USUAL_SPACING_MM = (0.2, 15.0)
 _WIDEST_MM, _NARROWEST_MM = 3000.0, 20.0
 _MOST_LABELS = 128  # fewer distinct whole values than this are a label map
+_EQUAL_NEIGHBOURS = 0.5  # share of pairs in a label map, at least
 _SAMPLED_ALONG_AXIS = 128
 # What tools write that have lost the geometry on the way, in RAS or in LPS.
 _NO_GEOMETRY = "that of 1 mm voxels at the origin, which tools write for want of another"
@@ -110,7 +111,8 @@ def check_values(hu: Hu, *, where: object, strict: bool = False) -> list[Finding
     values = np.unique(hu)
     low, high = float(values[0]), float(values[-1])
     is_whole = hu.dtype.kind == "i"
-    if is_whole and low >= 0 and high <= 255 and 2 <= values.size < _MOST_LABELS:
+    few = is_whole and low >= 0 and high <= 255 and 2 <= values.size < _MOST_LABELS
+    if few and _is_piecewise_constant(hu, low, high):
         raise InputError(
             "a CT in HU",
             found=f"what looks like a label map ({values.size} whole values, {low:g} to {high:g})",
@@ -126,3 +128,15 @@ def check_values(hu: Hu, *, where: object, strict: bool = False) -> list[Finding
             where=where,
         )
     return findings
+
+
+def _is_piecewise_constant(hu: Hu, low: float, high: float) -> bool:
+    """Whether neighbours mostly have the same value, those at both ends left aside.
+
+    A CT that was windowed to a few values is alike at its ends only.
+    """
+    left, right = hu[..., :-1], hu[..., 1:]
+    between = (left > low) & (left < high) & (right > low) & (right < high)
+    pairs = int(np.count_nonzero(between))
+    equal = int(np.count_nonzero(between & (left == right)))
+    return pairs == 0 or equal > _EQUAL_NEIGHBOURS * pairs

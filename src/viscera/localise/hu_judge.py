@@ -47,6 +47,7 @@ _CLIPPED_BELOW_HU = 200.0  # contrast and bone lie above: clipping there does no
 _CLIPPED_ABOVE_SHARE = 0.1
 _HARD_HU, _HARD_SHARE = 300.0, 0.5  # bone and metal are never half of a scan without air
 _LIMITS = (-32768.0, 32767.0, 65535.0)
+_NO_AIR_HU = -1100.0  # nothing that is measured lies below
 _PADDING_GAP_HU = 100.0  # from padding to the next value
 _PADDING_SHARE = 0.005
 _SPIKE_SHARE = 1e-5
@@ -83,39 +84,47 @@ def judge_intensities(hu: NDArray[Any]) -> list[Finding]:
     if low == high and low > _AIR_BELOW_HU:
         message = f"all voxels are {low:g}"
         return [Finding("warning", "constant", message, "check how the CT was exported")]
-    findings, kept = _without_spikes_and_padding(values, counts)
-    values, counts = values[kept], counts[kept]
-    if len(values) < 2:
+    findings, measured = _without_spikes(values, counts)
+    values, counts = values[measured], counts[measured]
+    least = _first_measurement(values, counts)
+    if len(values) - least < 2:
         return findings
-    return findings + (
-        _other_readings(values, counts) or _piles(values, counts) or _no_picture(hu, values, counts)
-    )
+    readings = _other_readings(values[least:], counts[least:])
+    if not readings and not _has_tissue(values, counts):
+        # Air with the intercept applied twice lies where scanners pad.
+        readings = _other_readings(values, counts)
+    if readings:
+        return findings + readings
+    if values[0] > _NO_AIR_HU:  # what stands alone at the lower end may be air
+        least = 0
+    values, counts = values[least:], counts[least:]
+    return findings + (_piles(values, counts) or _no_picture(hu, values, counts))
 
 
-def _without_spikes_and_padding(
+def _without_spikes(
     values: NDArray[np.float64], counts: NDArray[np.int64]
 ) -> tuple[list[Finding], NDArray[np.bool_]]:
-    """Findings on values that no scanner measures, and which values are others."""
-    total = counts.sum()
-    kept = np.ones(len(values), dtype=bool)
-    findings = []
+    """Findings on limits of number types among the values, and which values are others."""
     limits = np.isin(values, _LIMITS)
-    if counts[limits].sum() >= _SPIKE_SHARE * total:
-        kept &= ~limits
-        number = " and ".join(f"{value:.0f}" for value in values[limits])
-        message = f"voxels of {number}, the limit of a number's type, are no measurement"
-        hint = "export the CT again, or replace them by -1024"
-        findings.append(Finding("warning", "spike", message, hint))
-    # The padding of scanners lies below all else, alone: it is no sign of anything.
+    if counts[limits].sum() < _SPIKE_SHARE * counts.sum():
+        return [], np.ones(len(values), dtype=bool)
+    number = " and ".join(f"{value:.0f}" for value in values[limits])
+    message = f"voxels of {number}, the limit of a number's type, are no measurement"
+    hint = "export the CT again, or replace them by -1024"
+    return [Finding("warning", "spike", message, hint)], ~limits
+
+
+def _first_measurement(values: NDArray[np.float64], counts: NDArray[np.int64]) -> int:
+    """Position of the least value that is no padding, which lies below all else, alone."""
+    first = 0
     for _ in range(2):
-        left = np.flatnonzero(kept)
-        if len(left) < 3:
+        if first + 2 >= len(values):
             break
-        first, second = left[:2]
-        alone = values[second] - values[first] > _PADDING_GAP_HU
-        if alone and counts[first] > _PADDING_SHARE * total:
-            kept[first] = False
-    return findings, kept
+        alone = values[first + 1] - values[first] > _PADDING_GAP_HU
+        if not alone or counts[first] < _PADDING_SHARE * counts.sum():
+            break
+        first += 1
+    return first
 
 
 def _other_readings(values: NDArray[np.float64], counts: NDArray[np.int64]) -> list[Finding]:
@@ -204,9 +213,13 @@ def _log_density(hu: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 def _has_air_and_tissue(hu: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
-    total = counts.sum()
-    air, tissue = counts[hu < -700].sum(), counts[(hu > -150) & (hu < 250)].sum()
-    return bool(min(air, tissue) > _LEAST_SHARE * total)
+    air = counts[hu < _AIR_BELOW_HU].sum()
+    return bool(air > _LEAST_SHARE * counts.sum()) and _has_tissue(hu, counts)
+
+
+def _has_tissue(hu: NDArray[np.float64], counts: NDArray[np.int64]) -> bool:
+    tissue = counts[(hu > -150) & (hu < 250)].sum()
+    return bool(tissue > _LEAST_SHARE * counts.sum())
 
 
 def _correlation(hu: NDArray[Any]) -> float:

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from viscera.errors import InputError
 from viscera.runtime.atomic_files import atomic_write
+from viscera.runtime.small_files import MOST_WEIGHTS_BYTES, read_file_bytes
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _NETWORK, _AVERAGE, _OPTIMISER = "network.", "average.", "optimiser."
@@ -146,12 +147,12 @@ def _names(network: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
 
 def _read(path: Path) -> tuple[dict[str, Tensor], TrainingState]:
     try:
-        content = path.read_bytes()
+        content = read_file_bytes(path, most_bytes=MOST_WEIGHTS_BYTES)
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
         state = TrainingState.from_json(metadata.get("reached", "{}"))
-    except (OSError, ValueError, TypeError, SafetensorError) as error:
+    except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         remedy = "name a .safetensors file of 'viscera train'"
         raise InputError("a checkpoint", found=reason, remedy=remedy, where=path) from error

@@ -6,7 +6,6 @@ training and `viscera segment` see a scan through the same settings.
 
 from __future__ import annotations
 
-import tomllib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -26,6 +25,7 @@ from viscera.core.organs import ORGANS, PAIRED_ORGANS
 from viscera.errors import InputError, UsageError, option
 from viscera.nets.registry import architecture
 from viscera.runtime.digests import digest_of
+from viscera.runtime.small_files import parse_toml, read_toml_file
 from viscera.training.settings import (
     AugmentSettings,
     DataSettings,
@@ -173,13 +173,13 @@ def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str
         UsageError: a setting of another form.
     """
     try:
-        table = tomllib.loads(path.read_text(encoding="utf-8"))
+        table = read_toml_file(path)
     except OSError as error:
         reason = error.strerror or str(error)
         raise InputError(
             "a recipe in TOML", found=reason, remedy="check the path", where=path
         ) from error
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise InputError(
             "a recipe in TOML", found=str(error), remedy="correct the file", where=path
         ) from error
@@ -201,8 +201,8 @@ def _apply_setting(table: dict[str, Any], setting: str) -> None:
             option("settings", "table.key=value"), found=repr(setting), remedy="write it like this"
         )
     try:
-        value = tomllib.loads(f"value = {text}")["value"]
-    except tomllib.TOMLDecodeError:
+        value = parse_toml(f"value = {text}")["value"]
+    except (ValueError, KeyError):
         value = text.strip()
     inner = table
     for key in keys[:-1]:

@@ -15,6 +15,7 @@ from typing import Any
 
 from viscera.errors import InputError, OutputError, option
 from viscera.runtime.atomic_files import check_writable, write_text
+from viscera.runtime.small_files import read_json_file
 from viscera.training.checkpoint import LAST
 from viscera.training.data.cache import CachedCase
 from viscera.training.recipe import Recipe, read_recipe
@@ -145,7 +146,7 @@ def _read_split(folder: Path) -> dict[str, Any]:
     path = folder / SPLIT
     remedy = "start the training again in another folder"
     try:
-        content: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        content: dict[str, Any] = read_json_file(path)
     except (OSError, ValueError) as error:
         raise InputError("a split", found=str(error), remedy=remedy, where=path) from error
     if not {"train", "validation", "cache"} <= content.keys():

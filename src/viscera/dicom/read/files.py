@@ -16,6 +16,7 @@ _MOST_FILES = 50_000
 _MOST_MB, _MOST_RATIO = 8_000, 200  # of an archive: what it may inflate to, in all and by how much
 _MOST_MEMBER_MB = 1_000  # of a file in it, which is inflated in memory
 _SYMLINK = 0o120000
+_COMPRESSIONS = {9: "Deflate64", 12: "bzip2", 14: "LZMA", 93: "Zstandard", 95: "xz"}
 _ZIP = b"PK\x03\x04"
 HEAD_BYTES = 136  # that tell DICOM from other files
 
@@ -130,6 +131,14 @@ def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
         if entry.external_attr >> 16 & 0o170000 == _SYMLINK:
             raise InputError(
                 "an archive of plain files", found="a link in it", remedy=_REMEDY, where=source
+            )
+        if entry.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            # Others inflate by any factor, slowly, or not at all here.
+            raise InputError(
+                "an archive that is stored or deflated",
+                found=f"another compression ({_COMPRESSIONS.get(entry.compress_type, 'unknown')})",
+                remedy=_REMEDY,
+                where=source,
             )
         parts = entry.filename.replace("\\", "/").split("/")
         if ".." in parts or parts[0] == "" or ":" in parts[0]:

@@ -5,15 +5,24 @@ from __future__ import annotations
 from pathlib import Path
 
 from viscera.core.volume import Volume
-from viscera.dicom.read.files import list_files
+from viscera.dicom.read.files import is_archive, list_files
 from viscera.dicom.read.lazy_voxels import DicomVoxels
 from viscera.dicom.read.pixels import check_decoder
-from viscera.dicom.read.series import CtSeries, SeriesListing, choice_reason, group_series
-from viscera.dicom.read.slices import CtSlice, read_slices
+from viscera.dicom.read.series import (
+    CtSeries,
+    SeriesListing,
+    choice_reason,
+    group_series,
+    merge_single_slices,
+)
+from viscera.dicom.read.slices import read_file
 from viscera.dicom.read.stack import build_stack
-from viscera.errors import InputError, NothingToSegmentError, VisceraError, option
+from viscera.errors import InputError, NothingToSegmentError, option
 from viscera.findings import Finding
 from viscera.runtime.extras import require_extra
+
+_INFO = "viscera info"
+ALL_SERIES = "all"  # in place of a UID
 
 
 def find_series(source: str | Path) -> SeriesListing:
@@ -25,19 +34,14 @@ def find_series(source: str | Path) -> SeriesListing:
     """
     source = Path(source)
     require_extra("pydicom", where=source)
-    slices: list[CtSlice] = []
-    damaged: list[Exception] = []
-    others = 0
-    for file in list_files(source):
-        try:
-            file_slices = read_slices(file)
-        except VisceraError as error:
-            damaged.append(error)
-            continue
-        slices += file_slices or []
-        others += not file_slices
-    series, scouts = group_series(slices)
-    return SeriesListing(series, others, scouts, tuple(damaged))
+    contents = [read_file(file) for file in list_files(source)]
+    series, scouts = group_series([s for content in contents for s in content.slices])
+    return SeriesListing(
+        series,
+        tuple(c.kind for c in contents if not c.slices and c.damage is None),
+        scouts,
+        tuple(c for c in contents if c.damage is not None),
+    )
 
 
 def open_series(
@@ -53,7 +57,8 @@ def open_series(
 
     Args:
         source: folder, zip archive or file.
-        series: Series Instance UID of the one to take.
+        series: Series Instance UID of the one to take, with the number of a part (``UID:2``)
+            where several pictures lie at each place; ``all`` takes series of one slice as one.
         strict: refuse where several are alike, and what else deserves a warning.
         allow_bad_slices: slices that cannot be read are filled from their neighbours.
         name: the case's name.
@@ -66,17 +71,27 @@ def open_series(
     """
     source = Path(source)
     listing = find_series(source)
-    if listing.damaged and not (allow_bad_slices and listing.series):
-        raise listing.damaged[0]
+    if listing.damaged and not listing.series:
+        raise listing.damaged[0].damage or AssertionError
     taken, findings = _choose_series(listing, series, source, strict=strict)
+    damages = listing.damages_of(taken)
+    if damages and not allow_bad_slices:
+        raise damages[0]
     for ct_slice in taken.slices:
         check_decoder(ct_slice)
     if listing.others:
         message = f"{listing.others} files are no CT image and were left out"
         findings.append(Finding("info", "dicom-others", message))
-    if listing.damaged:
-        message = f"{len(listing.damaged)} files could not be read and were left out"
+    if damages:
+        message = f"{len(damages)} files could not be read and were left out"
         findings.append(Finding("warning", "dicom-damaged", message, "export them again"))
+    if len(listing.damaged) > len(damages):
+        message = f"{len(listing.damaged) - len(damages)} files of other series cannot be read"
+        findings.append(Finding("info", "dicom-damaged-others", message))
+    if source.is_file() and not is_archive(source) and taken.slices[0].frames == 1:
+        message = "one slice of a series was given"
+        hint = "name the folder that holds all of it"
+        findings.append(Finding("warning", "dicom-one-slice", message, hint))
     stack = build_stack(taken.slices, where=source, allow_bad_slices=allow_bad_slices)
     findings += [*_slice_findings(taken), *stack.findings]
     warnings = [finding for finding in findings if finding.level == "warning"]
@@ -99,16 +114,38 @@ def _choose_series(
         raise NothingToSegmentError(
             "a CT series",
             found=listing.described,
-            remedy="name a folder that holds CT images, or a volume",
+            remedy=(
+                "unpack it, and name the volume or the folder in it"
+                if is_archive(source)
+                else "name a folder that holds CT images, or a volume"
+            ),
             where=source,
         )
+    listed = f"'{_INFO}' lists them"
+    if uid == ALL_SERIES:
+        merged = merge_single_slices(listing)
+        if merged is None:
+            raise InputError(
+                f"series of one slice each for {option('series', ALL_SERIES)}",
+                found="none that fit together",
+                remedy=f"choose a series; {listed}",
+                where=source,
+            )
+        message = f"{len(merged.slices)} series of one slice each were taken as one, as asked"
+        return merged, [Finding("info", "dicom-merged", message)]
     if uid is not None:
-        of_uid = [candidate for candidate in listing.series if candidate.uid == uid]
+        of_uid = [candidate for candidate in listing.series if uid == candidate.identifier]
         if not of_uid:
+            parts = [candidate for candidate in listing.series if candidate.uid == uid]
+            if parts:
+                raise _several_pictures(parts, source)
+            for content in listing.damaged:
+                if content.series == uid and content.damage is not None:
+                    raise content.damage
             raise InputError(
                 f"a CT series {uid}",
-                found=", ".join(candidate.uid or "(no UID)" for candidate in listing.series[:5]),
-                remedy="choose one that 'viscera info' lists",
+                found=", ".join(c.identifier or "(no UID)" for c in listing.series[:5]),
+                remedy=f"choose one that '{_INFO}' lists",
                 where=source,
             )
         if len(of_uid) > 1:
@@ -123,31 +160,57 @@ def _choose_series(
         raise InputError(
             "the series of one study of one patient",
             found=f"{listing.studies} studies or patients",
-            remedy=f"choose a series with {option('series', 'UID')}; 'viscera info' lists them",
+            remedy=f"choose a series with {option('series', 'UID')}; {listed}",
             where=source,
         )
     if listing.ambiguous and strict:
         raise NothingToSegmentError(
             "one series that is clearly the likeliest",
             found="several alike",
-            remedy=f"choose one with {option('series', 'UID')}; 'viscera info' lists them",
+            remedy=f"choose one with {option('series', 'UID')}; {listed}",
             where=source,
         )
+    first = listing.series[0]
+    if first.part:
+        raise _several_pictures([c for c in listing.series if c.uid == first.uid], source)
     if len(listing.series) == 1:
-        return listing.series[0], []
+        return first, []
+    if len(first.slices) == 1 and (merged := merge_single_slices(listing)) is not None:
+        raise InputError(
+            "a series of several slices",
+            found=f"{len(merged.slices)} series of one slice each that fit together",
+            remedy=f"pass {option('series', ALL_SERIES)} to take them as one",
+            where=source,
+        )
     taken, passed_over = (
         listing.series[0],
         ", ".join(str(candidate.number) for candidate in listing.series[1:6]),
     )
     message = f"series {taken.number} was taken ({choice_reason(listing)}), not {passed_over}"
     level = "warning" if listing.ambiguous else "info"
-    hint = f"choose with {option('series', 'UID')}; 'viscera info' lists them"
+    hint = f"choose with {option('series', 'UID')}; {listed}"
     return taken, [Finding(level, "dicom-series", message, hint)]  # type: ignore[arg-type]
+
+
+def _several_pictures(parts: list[CtSeries], source: Path) -> InputError:
+    """The error of a series with several pictures at each place."""
+    names = "; ".join(f"{part.identifier}: {part.part_name}" for part in parts[:6])
+    return InputError(
+        "one picture at each place",
+        found=f"{len(parts)} in series {parts[0].number} that differ ({names})",
+        remedy=f"choose with {option('series', parts[0].identifier)} or another; "
+        f"'{_INFO}' lists them",
+        where=source,
+    )
 
 
 def _slice_findings(series: CtSeries) -> list[Finding]:
     """What the slices' headers tell."""
     findings = []
+    if not series.is_hu:
+        message = f"RescaleType is {series.slices[0].rescale_type}: these are no HU"
+        hint = f"choose another series with {option('series', 'UID')}"
+        findings.append(Finding("warning", "dicom-rescale-type", message, hint))
     if series.scouts:
         message = f"{series.scouts} scouts in the series were left out"
         findings.append(Finding("info", "dicom-scouts", message))

@@ -40,13 +40,15 @@ def check_decoder(ct_slice: CtSlice) -> None:
             decodable = get_decoder(syntax).is_available
         except NotImplementedError:
             decodable = False
+    remedy = "run pip install 'viscera[dicom]', or export the series uncompressed"
     if ct_slice.syntax == _JPEG_EXTENDED and ct_slice.bits[1] > 8:
         decodable = False  # decoders are there, but for 8 bits only
+        remedy = "export the series uncompressed: no decoder here knows 12 bits of it"
     if not decodable:
         raise InputError(
             "a transfer syntax that can be decoded",
             found=syntax.name,
-            remedy="run pip install 'viscera[dicom]', or export the series uncompressed",
+            remedy=remedy,
             where=ct_slice.file,
         )
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 
-from viscera.dicom.read.slices import CtSlice
+from viscera.dicom.read.slices import DISTINGUISHING, NO_DICOM, CtSlice, FileContent
+from viscera.errors import VisceraError
 
+# Rescale types (PS3.3 C.11.1.1.2) of values that are HU, or of those that do not say.
+_HU_TYPES = ("", "HU", "HU_MOD", "US")
 _SCOUT_TYPES = ("LOCALIZER", "SCOUT", "TOPOGRAM")
 _DERIVED_TYPES = ("DERIVED", "SECONDARY", "MIP", "MPR", "PROJECTION IMAGE", "REFORMATTED")
 
@@ -23,11 +27,25 @@ class CtSeries:
         uid: Series Instance UID; empty where an anonymiser took it away.
         slices: its images, scouts left out.
         scouts: how many scouts were left out.
+        part: number of a part, from 1, where several pictures lie at each place; 0 for the whole.
+        part_name: by what the part differs from the others, such as ``ConvolutionKernel B30f``.
     """
 
     uid: str
     slices: tuple[CtSlice, ...]
     scouts: int = 0
+    part: int = 0
+    part_name: str = ""
+
+    @property
+    def identifier(self) -> str:
+        """What it is chosen by: its UID, and the number of the part."""
+        return f"{self.uid}:{self.part}" if self.part else self.uid
+
+    @property
+    def is_hu(self) -> bool:
+        """Whether its values are HU, as far as the header says."""
+        return self.slices[0].rescale_type in _HU_TYPES
 
     @property
     def number(self) -> int:
@@ -59,16 +77,17 @@ class CtSeries:
         return self.slices[0].thickness_mm
 
     @property
-    def rank(self) -> tuple[bool, bool, int, float]:
+    def rank(self) -> tuple[bool, bool, bool, int, float]:
         """Greater is likelier what one wants segmented."""
         thin = -self.thickness_mm if self.thickness_mm else -99.0
-        return self.plane == "axial", self.original, len(self.slices), thin
+        return self.is_hu, self.plane == "axial", self.original, len(self.slices), thin
 
     def described(self) -> dict[str, Any]:
         """What may be shown of it: nothing of the patient."""
         rows, columns = self.slices[0].shape
         return {
-            "series": self.uid,
+            "series": self.identifier,
+            "part": self.part_name,
             "number": self.number,
             "slices": len(self.slices),
             "size": f"{columns} x {rows}",
@@ -85,25 +104,41 @@ class SeriesListing:
 
     Attributes:
         series: CT series, the likeliest first.
-        others: files that are not CT images, or no DICOM at all.
+        other_kinds: modality of each file that is no CT image; `NO_DICOM` where it is no DICOM.
         scouts: CT images that only show where the others lie.
-        damaged: files that are DICOM and cannot be read, with the reason.
+        damaged: files that are DICOM and cannot be read.
     """
 
     series: tuple[CtSeries, ...]
-    others: int = 0
+    other_kinds: tuple[str, ...] = ()
     scouts: int = 0
-    damaged: tuple[Exception, ...] = field(default=())
+    damaged: tuple[FileContent, ...] = ()
 
     @property
     def described(self) -> str:
         """What there is besides series, in a few words."""
-        return f"{'scouts alone' if self.scouts else 'none'} among {self.files} files"
+        kinds = Counter(kind for kind in self.other_kinds if kind != NO_DICOM)
+        listed = ", ".join(f"{count} {kind}" for kind, count in kinds.most_common(4))
+        kinds_text = f" ({listed})" if listed else ""
+        return f"{'scouts alone' if self.scouts else 'none'} among {self.files} files{kinds_text}"
+
+    @property
+    def others(self) -> int:
+        """How many files are no CT image."""
+        return len(self.other_kinds)
 
     @property
     def files(self) -> int:
         """Files without a series to segment."""
         return self.others + self.scouts + len(self.damaged)
+
+    def damages_of(self, series: CtSeries) -> list[VisceraError]:
+        """Why files that belong to a series, or may belong to it, cannot be read."""
+        return [
+            content.damage
+            for content in self.damaged
+            if content.damage is not None and content.series in ("", series.uid)
+        ]
 
     @property
     def studies(self) -> int:
@@ -131,9 +166,74 @@ def group_series(slices: Sequence[CtSlice]) -> tuple[tuple[CtSeries, ...], int]:
         )
         scouts += len(members) - len(images)
         if images:
-            series.append(CtSeries(uid, images, len(members) - len(images)))
+            whole = CtSeries(uid, images, len(members) - len(images))
+            series += _parts(whole) or [whole]
     series.sort(key=lambda entry: (entry.rank, -entry.number, entry.uid), reverse=True)
     return tuple(series), scouts
+
+
+def _parts(series: CtSeries) -> list[CtSeries]:
+    """The phases or reconstructions of a series of which several lie at each place.
+
+    None where each place has one picture, or where nothing tells those at one place apart.
+    """
+    if not _share_a_place(series.slices):
+        return []
+    for n, keyword in enumerate(DISTINGUISHING):
+        groups: dict[str, list[CtSlice]] = {}
+        for ct_slice in series.slices:
+            groups.setdefault(ct_slice.distinguishing[n], []).append(ct_slice)
+        if len(groups) > 1 and not any(_share_a_place(group) for group in groups.values()):
+            return [
+                replace(
+                    series,
+                    slices=tuple(group),
+                    part=part,
+                    # The time of an examination is nobody's business.
+                    part_name=f"{keyword} {value or '(none)'}"
+                    if keyword != "AcquisitionTime"
+                    else f"part {part} by {keyword}",
+                )
+                for part, (value, group) in enumerate(sorted(groups.items()), start=1)
+            ]
+    return []
+
+
+def _share_a_place(slices: Sequence[CtSlice]) -> bool:
+    """Whether several slices have one position and one direction."""
+    places = [
+        tuple(np.round(np.append(s.position_mm, s.cosines), 2).tolist())
+        for s in slices
+        if s.position_mm is not None and s.cosines is not None
+    ]
+    return len(set(places)) < len(places)
+
+
+def merge_single_slices(listing: SeriesListing) -> CtSeries | None:
+    """Series of one slice each as the one that they were, if they fit together.
+
+    Some exports give every slice a series of its own.
+
+    Args:
+        listing: what lies in one place.
+    """
+    first = listing.series[0].slices[0]
+    alike = [
+        series.slices[0]
+        for series in listing.series
+        if len(series.slices) == 1 and _fit_together(first, series.slices[0])
+    ]
+    return CtSeries(first.series, tuple(alike)) if len(alike) > 1 else None
+
+
+def _fit_together(a: CtSlice, b: CtSlice) -> bool:
+    return (
+        (a.patient, a.study, a.frame_of_reference, a.shape, a.spacing_mm)
+        == (b.patient, b.study, b.frame_of_reference, b.shape, b.spacing_mm)
+        and a.cosines is not None
+        and b.cosines is not None
+        and bool(np.allclose(a.cosines, b.cosines, atol=1e-3))
+    )
 
 
 def choice_reason(listing: SeriesListing) -> str:
@@ -141,7 +241,7 @@ def choice_reason(listing: SeriesListing) -> str:
     if len(listing.series) == 1:
         return "the only CT series"
     first, second = listing.series[0].rank, listing.series[1].rank
-    words = ("axial", "original, not derived", "the most slices", "the thinnest slices")
+    words = ("in HU", "axial", "original, not derived", "the most slices", "the thinnest slices")
     for word, first_value, second_value in zip(words, first, second, strict=True):
         if first_value != second_value:
             return word

@@ -5,6 +5,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,7 +21,7 @@ from viscera.dicom.read.header_values import (
     parse_spacing,
     parse_vector,
 )
-from viscera.errors import InputError, ResourceError, option
+from viscera.errors import InputError, ResourceError, VisceraError, option
 
 # CT Image, Enhanced CT Image, Legacy Converted Enhanced CT Image (PS3.4 B.5).
 CT_CLASSES = (
@@ -28,6 +29,12 @@ CT_CLASSES = (
     "1.2.840.10008.5.1.4.1.1.2.1",
     "1.2.840.10008.5.1.4.1.1.2.2",
 )
+# By what pictures at one place differ, the plainest first.
+DISTINGUISHING = (
+    "AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionIndex",
+    "NominalPercentageOfCardiacPhase", "ConvolutionKernel", "KVP", "TriggerTime", "FilterType",
+    "ReconstructionDiameter", "AcquisitionTime",
+)  # fmt: skip
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "FrameOfReferenceUID", "PatientID", "PatientName", "Modality", "ImageType", "SliceThickness",
@@ -35,8 +42,10 @@ _KEYWORDS = (
     "Rows", "Columns", "NumberOfFrames", "SamplesPerPixel", "PhotometricInterpretation",
     "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope",
     "RescaleIntercept", "PixelPaddingValue", "PixelPaddingRangeLimit",
-    "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    "RescaleType", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence",
+    *DISTINGUISHING,
 )  # fmt: skip
+NO_DICOM = "no DICOM"
 _REMEDY = f"export it again, or pass {option('allow_bad_slices', True)} to leave it out"
 
 
@@ -67,6 +76,8 @@ class CtSlice:
         syntax: transfer syntax UID.
         raw_offset: first byte of the frame where it is not compressed; else None.
         odd_preamble: the file's first bytes are those of a program.
+        rescale_type: what rescaled values are (PS3.3 C.11.1.1.2); empty where it does not say.
+        distinguishing: values of `DISTINGUISHING`, as texts.
     """
 
     file: SourceFile
@@ -96,58 +107,79 @@ class CtSlice:
     syntax: str
     raw_offset: int | None
     odd_preamble: bool
+    rescale_type: str = ""
+    distinguishing: tuple[str, ...] = ()
 
 
-def read_slices(file: SourceFile) -> list[CtSlice] | None:
-    """The CT slices of one file: an empty list where it holds no CT image, None if no DICOM.
+@dataclass(frozen=True, eq=False)
+class FileContent:
+    """What one file holds.
 
-    Raises:
-        InputError: the file is damaged, or none of the numbers of a CT.
-        ResourceError: it declares more than it can hold.
+    Attributes:
+        slices: its CT images.
+        kind: CT, another modality such as MR, "DICOM" where it does not say, or "no DICOM".
+        series: Series Instance UID, where it could be read.
+        damage: why it is DICOM and cannot be read.
     """
+
+    slices: tuple[CtSlice, ...] = ()
+    kind: str = NO_DICOM
+    series: str = ""
+    damage: VisceraError | None = None
+
+
+def read_file(file: SourceFile) -> FileContent:
+    """The CT images of one file, or what it is instead; damage is part of the answer.
+
+    Whether damage matters depends on the series that is taken.
+    """
+    header: DicomHeader | None = None
     try:
         head = file.head()
         if not begins_as_dicom(head):
             check_no_archive(file, head)
-            return None
+            return FileContent()
         with file.open() as stream, warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of values we do not use
             header = read_header(stream, _KEYWORDS, where=file)
             sop_class = header.text("SOPClassUID") or header.sop_class
             if not (sop_class or header.values):
                 if head[128:132] != b"DICM":
-                    return None  # something else that begins alike
+                    return FileContent()  # something else that begins alike
                 raise InputError(
                     "a DICOM data set",
                     found="none: the file is cut off",
                     remedy=_REMEDY,
                     where=file,
                 )
+            series = header.text("SeriesInstanceUID")
             # Some anonymisers blank the class; they leave what the image is.
             if sop_class not in CT_CLASSES and (sop_class or header.text("Modality") != "CT"):
-                return []
+                return FileContent(kind=header.text("Modality")[:16] or "DICOM", series=series)
             if not header.values.get("Rows"):
                 raise InputError(
                     "a CT image", found="none: the file ends before it", remedy=_REMEDY, where=file
                 )
             odd_preamble = head[:2] == b"MZ" or head[:4] == b"\x7fELF"
-            return list(_slices(file, header, odd_preamble=odd_preamble))
-    except (InputError, ResourceError):
-        raise
+            slices = tuple(_slices(file, header, odd_preamble=odd_preamble))
+            return FileContent(slices, "CT", series)
+    except (InputError, ResourceError) as error:
+        damage: VisceraError = error
     except OSError as error:
-        raise InputError(
+        damage = InputError(
             "a readable file",
             found=error.strerror or str(error),
             remedy="copy it again",
             where=file,
-        ) from error
+        )
     except Exception as error:  # pydicom lets many kinds through, RecursionError among them
-        raise InputError(
+        damage = InputError(
             "a readable DICOM file",
             found=f"damage ({type(error).__name__})",
             remedy=_REMEDY,
             where=file,
-        ) from error
+        )
+    return FileContent((), "CT", header.text("SeriesInstanceUID") if header else "", damage)
 
 
 def patient_key(header: DicomHeader) -> str:
@@ -248,4 +280,17 @@ def _slices(file: SourceFile, header: DicomHeader, *, odd_preamble: bool) -> Ite
             syntax=header.syntax,
             raw_offset=header.pixels_offset and header.pixels_offset + frame * frame_bytes,
             odd_preamble=odd_preamble,
+            rescale_type=_rescale_type(header, shared),
+            distinguishing=tuple(_text(header, keyword) for keyword in DISTINGUISHING),
         )
+
+
+def _text(header: DicomHeader, keyword: str) -> str:
+    return header.text(keyword)[:64]
+
+
+def _rescale_type(header: DicomHeader, shared: Any) -> str:
+    """What rescaled values are, by the image or by what all its frames share."""
+    groups = shared.get("PixelValueTransformationSequence") if shared is not None else None
+    of_frames = str(groups[0].get("RescaleType") or "") if groups else ""
+    return (header.text("RescaleType") or of_frames).upper()

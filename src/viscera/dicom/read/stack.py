@@ -187,6 +187,6 @@ def _second_is_better(
     raise InputError(
         "one picture at each position",
         found="two that differ: several phases or reconstructions in one series",
-        remedy="keep one of them",
+        remedy="keep one of them: nothing in their headers tells them apart",
         where=second.file,
     )

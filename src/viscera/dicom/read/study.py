@@ -39,3 +39,11 @@ def read_study_key(files: Sequence[Path]) -> StudyKey | None:
                 return patient_key(header), header.text("StudyInstanceUID")
             damaged = True
     return ("", "") if damaged else None
+
+
+def read_modality(path: Path) -> str:
+    """The modality that a DICOM file names, such as MR; empty where it does not."""
+    with suppress(Exception), path.open("rb") as file, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        return read_header(file, _KEYWORDS, where=path).text("Modality")[:16]
+    return ""

@@ -165,6 +165,8 @@ def _read_shape(header: Any, where: Path) -> tuple[tuple[int, int, int], int, tu
     if not 1 <= count <= 7:
         raise InputError("1 to 7 dimensions", found=str(count), remedy=export, where=where)
     dims = [int(n) for n in header["dim"][1 : count + 1]]
+    # Sizes beyond the third are often left at 0; other readers take them for 1.
+    dims[3:] = [n or 1 for n in dims[3:]]
     if min(dims) < 1:
         raise InputError("dimensions of at least 1", found=f"{dims}", remedy=export, where=where)
     if count < 3:

@@ -29,6 +29,12 @@ from viscera.io.raw_volume import RawVolume
 from viscera.io.raw_voxels import RawSlab, ReadLimits, iterate_voxels
 from viscera.runtime.prefetch import prefetch
 
+_ARCHIVES = {
+    b"PK\x03\x04": "a zip archive within gzip", b"7z\xbc\xaf\x27\x1c": "a 7z archive",
+    b"Rar!": "a rar archive", b"\xfd7zXZ": "an xz file", b"BZh": "a bzip2 file",
+    b"\x28\xb5\x2f\xfd": "a zstd file",
+}  # fmt: skip
+_MOST_CHANNELS = 4
 PAIR_HEADERS = (".hdr", ".hdr.gz")
 
 
@@ -221,10 +227,11 @@ def _read_header(reader: ByteReader, *, strict: bool) -> NiftiHeader:
     head = reader.read(4)
     size = header_bytes(head)
     if not size:
+        what, remedy = _other_content(head + reader.read(512), is_gzip=reader.is_gzip)
         raise InputError(
-            "a CT as NIfTI (.nii, .nii.gz), NRRD or MetaImage",
-            found="content that is none of these (not gzip/NIfTI)",
-            remedy="convert it to NIfTI, for example with dcm2niix",
+            "a CT as NIfTI (.nii, .nii.gz), NRRD, MetaImage or DICOM",
+            found=what,
+            remedy=remedy,
             where=reader.path,
         )
     block = head + reader.read(size - 4)
@@ -238,11 +245,36 @@ def _read_header(reader: ByteReader, *, strict: bool) -> NiftiHeader:
     return check_header(block, reader.path, strict=strict)
 
 
+def _other_content(head: bytes, *, is_gzip: bool) -> tuple[str, str]:
+    """What a file is that is no CT, and what to do about it."""
+    unpack = "unpack it, and name the file or folder that was in it"
+    if head[257:262] == b"ustar":
+        return "a tar archive", unpack
+    if head[128:132] == b"DICM" and is_gzip:
+        return "a DICOM file compressed by gzip", unpack
+    for magic, name in _ARCHIVES.items():
+        if head.startswith(magic):
+            return name, unpack
+    if head.startswith((b"<?xml", b"{", b"<html", b"<!DOC")):
+        return "a text file", "name the CT itself"
+    return (
+        "content that is none of these (not gzip/NIfTI)",
+        "convert it to NIfTI, for example with dcm2niix",
+    )
+
+
 def _check_volume_index(
     reader: ByteReader, header: NiftiHeader, volume_index: int | None, limits: ReadLimits
 ) -> None:
     """One volume of a series must be chosen, and exist."""
     numbers = f"0 to {header.volumes - 1}"
+    if header.shape[0] <= _MOST_CHANNELS < header.volumes:
+        raise InputError(
+            "an array [i, j, k]",
+            found=f"{header.shape} of {header.volumes}, which looks like channels first",
+            remedy="save it with the three axes of space first",
+            where=reader.path,
+        )
     if volume_index is None and header.volumes > 1:
         choose = f"choose one with {option('volume_index', 'N')}, N from {numbers}"
         raise InputError(

@@ -22,6 +22,7 @@ from viscera.core.affine import Affine
 from viscera.core.volume import Labels, Volume
 from viscera.errors import InputError, OutputError, option
 from viscera.runtime.atomic_files import write_text
+from viscera.runtime.small_files import read_json_file
 
 IGNORED = 255  # voxels that no loss looks at
 LEVELS = 255  # of the window
@@ -154,7 +155,7 @@ def open_cache(folder: Path, grid_digest: str) -> TrainingCache:
     if not path.exists():
         return TrainingCache(folder, grid_digest)
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = read_json_file(path)
         cases = tuple(_entry(entry, folder) for entry in content["cases"])
     except (OSError, ValueError) as error:
         raise InputError("a cache", found=str(error), remedy=_REMEDY, where=path) from error

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +13,7 @@ from viscera.findings import Finding
 from viscera.io.csv_tables import read_csv
 from viscera.io.label_scheme_files import read_label_scheme
 from viscera.io.read import SUFFIXES, case_name, path_exists
+from viscera.runtime.small_files import read_json_file
 
 UNLABELLED = 255  # the value of voxels that nobody labelled
 
@@ -169,16 +169,17 @@ def _volumes_by_case(folder: Path) -> dict[str, Path]:
 def _read_dataset_json(path: Path) -> tuple[LabelScheme, tuple[int, ...]]:
     """The label scheme of a nnU-Net data set, and the values that mean nobody labelled a voxel."""
     label_scheme = read_label_scheme(path)
-    value = json.loads(path.read_text(encoding="utf-8-sig"))["labels"].get("ignore")
+    value = read_json_file(path)["labels"].get("ignore")
     return label_scheme, (UNLABELLED, value) if type(value) is int else (UNLABELLED,)
 
 
 def _listed_scheme(name: str, listed: Path) -> tuple[LabelScheme, tuple[int, ...]]:
     """A list's label scheme: a built-in one, or a file beside the list."""
     file = listed.parent / name
-    if file.suffix.lower() == ".json" and file.is_file():
+    is_file = path_exists(file) and file.is_file()
+    if file.suffix.lower() == ".json" and is_file:
         return _read_dataset_json(file)
-    return read_label_scheme(file if file.is_file() else name), (UNLABELLED,)
+    return read_label_scheme(file if is_file else name), (UNLABELLED,)
 
 
 def _listed_cases(path: Path) -> Iterator[TrainingCase]:

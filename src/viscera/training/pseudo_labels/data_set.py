@@ -20,6 +20,7 @@ from viscera.core.organs import ORGANS
 from viscera.errors import InputError
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import file_sha256
+from viscera.runtime.small_files import read_json_file
 from viscera.runtime.stages import Stages
 from viscera.segmentation import Segmentation
 from viscera.training.pseudo_labels.quality import OrganQuality, case_weight
@@ -155,7 +156,7 @@ class PseudoLabelSet:
 
     def _read(self, path: Path) -> _CaseQuality:
         try:
-            content = json.loads(path.read_text(encoding="utf-8"))
+            content = read_json_file(path)
             qualities = tuple(OrganQuality(**entry) for entry in content["organs"])
             return _CaseQuality(
                 content["made_by"],
