@@ -88,6 +88,15 @@ def dicom_patients(folder):
     return folder / "study"
 
 
+def dicom_patients_in_one_folder(folder):
+    study = dicom_patients(folder)
+    for path in [p for p in study.rglob("*") if p.is_file()]:
+        path.rename(study / f"{path.parent.name}_{path.name}")
+    for name in ("a", "b"):
+        (study / name).rmdir()
+    return study
+
+
 def dicom_scout(folder):
     def edit(data, k):
         if k == 0:

@@ -11,7 +11,7 @@ from typing import Any
 from viscera.batch.finished import is_finished, listed_files, may_be_replaced, write_record
 from viscera.core.organs import ORGANS, Organ
 from viscera.core.volume import Volume
-from viscera.errors import UsageError, VisceraError, Wording, option, python_wording
+from viscera.errors import OutputError, UsageError, VisceraError, Wording, option, python_wording
 from viscera.io.nifti.read import is_viscera_result, read_description
 from viscera.io.nifti.write import check_nifti_name
 from viscera.io.output_types import OUTPUT_TYPES, SEG_LABELMAP, OutputType
@@ -207,7 +207,16 @@ class CaseOutputs:
                 labels_path=folder / self.labels_path.name,
                 options=replace(self.options, overwrite=False),
             )
-            report = aside._write_files(segmentation, stages)
+            try:
+                report = aside._write_files(segmentation, stages)
+            except OutputError as error:  # what people know is the file's final name
+                path = error.where and Path(error.where)
+                if not path or folder not in path.parents:
+                    raise
+                final = self.labels_path.parent / path.relative_to(folder)
+                raise OutputError(
+                    error.expected, found=error.found, remedy=error.remedy, where=final
+                ) from error
             with stages.stage("write"):
                 self._publish(folder, segmentation.organs)
         return report

@@ -16,7 +16,7 @@ from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
 from viscera.dicom.deidentify import patient_identity
-from viscera.errors import OutputError, UsageError, VisceraError
+from viscera.errors import OutputError, UsageError, VisceraError, option
 from viscera.inputs import as_volume
 from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
@@ -64,11 +64,17 @@ class BatchOptions:
     keep_phi: bool = False
 
     def check(self, predictor: Predictor) -> None:
-        """Check that the network finds these organs.
+        """Check that the options go together, and that the network finds these organs.
 
         Raises:
-            UsageError: it does not.
+            UsageError: they do not, or it does not.
         """
+        if self.outputs.labelmap and "dicom_seg" not in self.outputs.output_types:
+            raise UsageError(
+                f"{option('output_types', 'dicom_seg')} beside {option('labelmap')}",
+                found="none",
+                remedy="add it, or leave the other out",
+            )
         for organ in self.organs:
             if organ not in predictor.bundle.organs:
                 raise UsageError(

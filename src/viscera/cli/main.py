@@ -7,14 +7,16 @@ import signal
 import sys
 import threading
 import time
+from contextlib import suppress
 from importlib import import_module
-from typing import NoReturn
+from typing import NoReturn, TextIO
 
 import click
 
 from viscera._version import __version__
 from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
+from viscera.runtime.resources import means_no_memory
 
 _CLEAN_UP_S = 5.0  # after a second signal
 # Each lives in viscera.cli.NAME as `command`; its first line of help stands here as well, so that
@@ -76,6 +78,7 @@ class _Interrupted(BaseException):
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its documented code."""
     received: list[int] = []
+    _open_closed_streams()
 
     def interrupt(number: int, _frame: object) -> None:
         received.append(number)
@@ -96,6 +99,13 @@ def main(arguments: list[str] | None = None) -> NoReturn:
         echo("viscera: interrupted; nothing half-written was left", err=True)
         code = 128 + received[0]
     sys.exit(code)
+
+
+def _open_closed_streams() -> None:
+    """Give standard streams that the caller has closed a place where what is printed is lost."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
 
 
 def _end_at_second_signal() -> None:
@@ -122,17 +132,38 @@ def _run(arguments: list[str] | None) -> int:
     """Run the command; its errors become messages and exit codes."""
     try:
         code = viscera.main(arguments, prog_name="viscera", standalone_mode=False)
+        sys.stdout.flush()  # what cannot be printed shows here, not when Python ends
         return code if isinstance(code, int) else 0
     except VisceraError as error:
-        echo(f"viscera: {error.message(command_line_wording)}", err=True)
-        return error.exit_code
+        return _report(error.message(command_line_wording), error.exit_code)
     except click.ClickException as error:
         error.show()
         return 2
-    except MemoryError:
-        echo(
-            "viscera: expected enough memory, found none left; close other programs, or pass "
-            "--memory-limit",
-            err=True,
-        )
-        return 7
+    except BrokenPipeError:  # whoever read has read enough
+        _let_go_of(sys.stdout)
+        return 0
+    except OSError as error:
+        if error.filename is not None:
+            raise
+        # Every file's error is named where it occurs; what is left is printing.
+        _let_go_of(sys.stdout)
+        problem = error.strerror or str(error)
+        message = f"expected an output that takes what is printed, found {problem}"
+        return _report(f"{message}; print to another place", 5)
+    except (MemoryError, ImportError) as error:
+        if not means_no_memory(error):  # libraries that cannot be loaded say so in many words
+            raise
+        message = "expected enough memory, found none left; close other programs, or pass "
+        return _report(f"{message}--memory-limit", 7)
+
+
+def _report(message: str, code: int) -> int:
+    with suppress(OSError):
+        echo(f"viscera: {message}", err=True)
+    return code
+
+
+def _let_go_of(stream: TextIO) -> None:
+    """Let go of what a stream could not print, or Python would try again at its end."""
+    with suppress(OSError, ValueError):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

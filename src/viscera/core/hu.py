@@ -40,10 +40,22 @@ def to_hu(
             where=where,
         )
     stored = stored.view(np.uint8) if stored.dtype.kind == "b" else stored
-    unscaled = slope == 1.0 and inter == 0.0
-    if unscaled and stored.dtype == np.int16 and stored.dtype.isnative:
-        return stored, []  # type: ignore[return-value]
+    hu, broken_voxels = convert_to_hu(stored, slope=slope, inter=inter)
+    return hu, broken_voxel_findings(broken_voxels, stored.size, where=where)
 
+
+def convert_to_hu(
+    stored: NDArray[np.generic], *, slope: float = 1.0, inter: float = 0.0
+) -> tuple[NDArray[np.int16] | NDArray[np.float32], int]:
+    """As `to_hu`, for a part of a volume: the number of broken voxels in place of findings.
+
+    Args:
+        stored: [i, j, k], integer or real.
+        slope: factor, finite and not 0.
+        inter: offset, finite.
+    """
+    if slope == 1.0 and inter == 0.0 and stored.dtype == np.int16 and stored.dtype.isnative:
+        return stored, 0  # type: ignore[return-value]
     planes, broken_voxels, is_whole = stored.shape[-1], 0, True
     for k in range(planes):
         values, broken = _plane(stored[..., k], slope, inter)
@@ -53,20 +65,34 @@ def to_hu(
             and values.min(initial=0) >= _INT16.min
             and values.max(initial=0) <= _INT16.max
         )
-    if broken_voxels > stored.size / 2:
-        raise InputError(
-            "finite voxel values",
-            found=f"{broken_voxels} of {stored.size} voxels NaN or infinite",
-            remedy="export the CT again",
-            where=where,
-        )
     result = np.empty(stored.shape, dtype=np.int16 if is_whole else np.float32, order="F")
     for k in range(planes):
         result[..., k] = _plane(stored[..., k], slope, inter)[0]
+    return result, broken_voxels
+
+
+def broken_voxel_findings(broken_voxels: int, voxels: int, *, where: object) -> list[Finding]:
+    """What there is to say about voxels that were not finite.
+
+    Args:
+        broken_voxels: how many.
+        voxels: of how many in the volume.
+        where: file or case, for messages.
+
+    Raises:
+        InputError: more than half of them.
+    """
+    if broken_voxels > voxels / 2:
+        raise InputError(
+            "finite voxel values",
+            found=f"{broken_voxels} of {voxels} voxels NaN or infinite",
+            remedy="export the CT again",
+            where=where,
+        )
     if not broken_voxels:
-        return result, []
+        return []
     message = f"{broken_voxels} voxels were NaN or infinite and were set to {AIR_HU} HU"
-    return result, [Finding("fixed", "voxels-not-finite", message, "check how the CT was exported")]
+    return [Finding("fixed", "voxels-not-finite", message, "check how the CT was exported")]
 
 
 def _plane(

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ class LabelMap:
         header_spacing_mm: the spacing that the header states on its own, which FLARE's script
             uses. Anywhere else the spacing of the affine counts.
         findings: what reading noticed.
+        label_names: what the values mean, where the file says so.
     """
 
     values: NDArray[Any]
@@ -33,6 +35,7 @@ class LabelMap:
     name: str
     header_spacing_mm: tuple[float, float, float]
     findings: tuple[Finding, ...] = ()
+    label_names: Mapping[int, str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
         return f"<LabelMap {self.name!r} {self.values.shape} {self.affine.axcodes}>"

@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from viscera.core.affine import Affine
 from viscera.core.hu import to_hu
-from viscera.errors import InputError
+from viscera.errors import InputError, UsageError, option
 from viscera.findings import Finding
 
 Hu = NDArray[np.int16] | NDArray[np.float32]
@@ -203,7 +203,17 @@ class Volume:
             yield Slab(self.voxels[..., k : k + SLAB_PLANES])
 
     def shifted(self, offset_hu: float) -> Volume:
-        """The same volume with this added to every voxel, for scans stored with an offset."""
+        """The same volume with this added to every voxel, for scans stored with an offset.
+
+        Raises:
+            UsageError: the offset is no finite number.
+        """
+        if not math.isfinite(offset_hu):
+            raise UsageError(
+                f"a finite number of HU for {option('hu_offset')}",
+                found=f"{offset_hu:g}",
+                remedy="choose another value",
+            )
         if not offset_hu:
             return self
         voxels: Hu | LazyVoxels

@@ -12,7 +12,7 @@ from viscera.bundle.spec import Bundle, Precision
 from viscera.engine.protocol import Engine
 from viscera.errors import BundleError, EngineError, UsageError, VisceraError, option
 from viscera.findings import Finding
-from viscera.runtime.resources import thread_count
+from viscera.runtime.resources import means_no_memory, no_memory_error, thread_count
 
 # Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order.
 ENGINES = ("openvino", "onnxruntime")
@@ -93,6 +93,8 @@ class FallbackEngine:
             try:
                 scores = engine.run(batch)
             except Exception as error:  # engines raise their own kinds
+                if means_no_memory(error):  # the next engine would not get it either
+                    raise no_memory_error(self._bundle.model_path) from error
                 with self._changing:
                     if engine is self._engine:  # or else another lane has met the same error
                         self._note(engine.name, error)
@@ -134,6 +136,8 @@ class FallbackEngine:
             except VisceraError:
                 raise  # no other engine would correct it
             except Exception as error:  # absent, or an error type of that engine
+                if means_no_memory(error):
+                    raise no_memory_error(self._bundle.model_path) from error
                 self._note(kind, error)
         reasons = "; ".join(finding.raw_message for finding in self.findings)
         if isinstance(self._last_error, ImportError):

@@ -10,6 +10,7 @@ from viscera.core.label_schemes import FLARE, LabelScheme
 from viscera.findings import Finding
 from viscera.grid.reorient import other_grid_error, reorient_label_map, reorient_to
 from viscera.inputs import LabelSource, as_label_map
+from viscera.io.label_scheme_files import scheme_of_names
 from viscera.metrics.flare import to_uint8
 from viscera.metrics.organ_metrics import Protocol
 
@@ -77,6 +78,11 @@ def read_organ_labels(
     stored = as_label_map(source, memory_limit_mb=memory_limit_mb)
     stored = stored if by_script else stored.rounded()
     where = str(source) if isinstance(source, str | Path) else stored.name
+    if not by_script and scheme == FLARE and (of_names := scheme_of_names(stored)) is not None:
+        scheme = of_names
+        message = "the file names its segments, whose numbers are not ours: its names were used"
+        finding = Finding("warning", "segment-names", message, "name the label scheme to override")
+        stored = replace(stored, findings=(*stored.findings, finding, *of_names.findings))
     # The script knows its own ids only; what a mapping names may lie above 255.
     values = to_uint8(stored.values) if by_script and scheme == FLARE else stored.values
     return replace(stored, values=scheme.to_organs(values, where=where, lenient=by_script))

@@ -16,8 +16,9 @@ import re
 from pathlib import Path
 from typing import Any
 
-from viscera.core.label_schemes import HIGHEST_LABEL, LABEL_SCHEMES, LabelScheme
-from viscera.core.organs import select_organs
+from viscera.core.label_map import LabelMap
+from viscera.core.label_schemes import FLARE, HIGHEST_LABEL, LABEL_SCHEMES, LabelScheme
+from viscera.core.organs import Organ, select_organs
 from viscera.errors import InputError, UsageError
 from viscera.io.read import path_exists
 from viscera.runtime.small_files import read_json_file, read_toml_file
@@ -62,6 +63,38 @@ def read_label_scheme(name_or_file: str | Path | LabelScheme) -> LabelScheme:
     return _scheme_from_table(content, path, named_by_us=not is_json)
 
 
+def recognise_organ(name: str) -> Organ:
+    """The organ of a name as data sets and people spell it.
+
+    Raises:
+        UsageError: none of the thirteen.
+    """
+    plain = re.sub(r"[\s\-]+", "_", name.strip().lower())
+    (organ,) = select_organs([_ALIASES.get(plain, name)])
+    return organ
+
+
+def scheme_of_names(label_map: LabelMap) -> LabelScheme | None:
+    """The label scheme that a label map's own names give; None where they do not contradict ours.
+
+    Args:
+        label_map: as it was read.
+    """
+    values: dict[str, tuple[int, ...]] = {}
+    unrecognised, others = [], set()
+    for value, name in label_map.label_names.items():
+        try:
+            organ = recognise_organ(name)
+        except UsageError:
+            unrecognised.append(name)
+            others.add(value)
+        else:
+            values[organ.name] = (*values.get(organ.name, ()), value)
+    if all(FLARE.values.get(name) == numbers for name, numbers in values.items()):
+        return None
+    return LabelScheme("the file's own names", values, frozenset(others), tuple(unrecognised))
+
+
 def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelScheme:
     """The mapping of a file; names that are none of ours are an error in our own format only."""
     if not isinstance(content, dict) or not isinstance(content.get("labels"), dict):
@@ -90,8 +123,7 @@ def _scheme_from_table(content: Any, path: Path, *, named_by_us: bool) -> LabelS
     for name, value in content["labels"].items():
         sources = _label_values(value, name, path)
         try:
-            key = _ALIASES.get(str(name).strip().lower().replace(" ", "_").replace("-", "_"), name)
-            (organ,) = select_organs([key])
+            organ = recognise_organ(str(name))
         except UsageError as error:
             if named_by_us:
                 raise InputError(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import re
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +78,19 @@ def read_nrrd(path: Path, *, limits: ReadLimits) -> RawVolume:
         if encoding != "raw":
             reader.inflate_from_here()
         values, findings = read_voxels(reader, shape, dtype)
-    return RawVolume(values, Affine(matrix, where=path), findings=findings)
+    affine = Affine(matrix, where=path)
+    return RawVolume(values, affine, findings=findings, label_names=_segment_names(header))
+
+
+def _segment_names(header: dict[str, Any]) -> dict[int, str]:
+    """What the values of a segmentation mean, as 3D Slicer writes it: its users number freely."""
+    names: dict[int, str] = {}
+    for key, name in header.items():
+        match = re.fullmatch(r"Segment([0-9]{1,4})_Name", str(key))
+        value = str(header.get(f"Segment{match[1]}_LabelValue", "")) if match else ""
+        if re.fullmatch("[0-9]{1,5}", value):
+            names[int(value)] = str(name)
+    return names
 
 
 def _header(reader: ByteReader) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +22,7 @@ class RawVolume:
         slope, inter: what the values mean is ``values * slope + inter``.
         nifti_header: the header's bytes where the file is NIfTI.
         findings: what reading noticed.
+        label_names: what the values mean, where the header says so.
     """
 
     values: NDArray[np.generic]
@@ -29,3 +31,4 @@ class RawVolume:
     inter: float = 0.0
     nifti_header: bytes | None = None
     findings: tuple[Finding, ...] = ()
+    label_names: Mapping[int, str] = field(default_factory=dict)

@@ -203,7 +203,9 @@ def read_labels(path: str | Path, *, memory_limit_mb: float | None = None) -> La
         pixdim = load_header(raw.nifti_header)["pixdim"]
         x, y, z = pixdim[1:4].astype(np.float64).tolist()
         header_spacing_mm = x, y, z
-    return LabelMap(values, raw.affine, case_name(path), header_spacing_mm, raw.findings)
+    return LabelMap(
+        values, raw.affine, case_name(path), header_spacing_mm, raw.findings, raw.label_names
+    )
 
 
 def _limit_mb(memory_limit_mb: float | None) -> float:

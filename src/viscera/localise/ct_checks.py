@@ -88,7 +88,11 @@ def check_grid(volume: Volume, *, strict: bool = False) -> list[Finding]:
                 where=volume.name,
             )
         message = f"the grid is sheared by {affine.shear_deg:.1f} degrees and was resampled"
-        findings.append(Finding("warning", "sheared", message))
+        hint = (
+            "ITK-SNAP, SimpleITK and others that use ITK open no sheared NIfTI: take "
+            f"{option('output_types', 'seg_nrrd')} for them, or dicom_seg"
+        )
+        findings.append(Finding("warning", "sheared", message, hint))
     elif affine.obliquity_deg > _OBLIQUE_DEG:
         message = (
             f"the grid is turned by {affine.obliquity_deg:.0f} degrees; nearest axes were used"

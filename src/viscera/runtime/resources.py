@@ -55,7 +55,44 @@ def available_mb() -> float:
             # Cached files count as used, but the kernel gives them back on demand.
             cached = (folder / "memory.stat").read_text(encoding="ascii").split("inactive_file ")[1]
             free = min(free, (limit - used + int(cached.split()[0])) / 1e6)
-    return free if free != float("inf") else 4000.0
+    return min(free if free != float("inf") else 4000.0, _address_space_left_mb())
+
+
+def _address_space_left_mb() -> float:
+    """What a limit on this process's addresses (ulimit -v) leaves; no limit is infinity.
+
+    Libraries reserve addresses that they never touch, so that less than this can be used.
+    """
+    with suppress(ImportError, OSError, ValueError, IndexError):
+        import resource
+
+        limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+        if limit != resource.RLIM_INFINITY:
+            status = Path("/proc/self/status").read_text(encoding="ascii")
+            taken = int(status.split("VmSize:")[1].split()[0]) * 1024
+            return max(0.0, (limit - taken) / 1e6)
+    return float("inf")
+
+
+def means_no_memory(error: BaseException) -> bool:
+    """Whether an error of a library says that memory could not be had, in whatever words."""
+    words = ("bad_alloc", "bad allocation", "cannot allocate memory", "out of memory",
+             "failed to allocate", "not enough memory")  # fmt: skip
+    return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
+
+
+def no_memory_error(where: object = None) -> ResourceError:
+    """The error of a process that got no more memory.
+
+    Args:
+        where: file or case.
+    """
+    return ResourceError(
+        "enough memory",
+        found="none left for this process",
+        remedy=f"close other programs, raise the limit, or pass {option('memory_limit_mb')}",
+        where=where,
+    )
 
 
 def parse_memory(text: str) -> float:

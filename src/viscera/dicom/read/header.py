@@ -14,6 +14,8 @@ from viscera.errors import ResourceError
 IMPLICIT, EXPLICIT = "1.2.840.10008.1.2", "1.2.840.10008.1.2.1"
 BIG_ENDIAN, DEFLATED = "1.2.840.10008.1.2.2", "1.2.840.10008.1.2.1.99"
 _MOST_INFLATED_MB = 128
+# A header of 2000 frames takes 200,000 reads and a few MB; hostile ones go on without end.
+_MOST_READS, _MOST_HEADER_BYTES = 500_000, 256_000_000
 _WINDOW = 1 << 15
 _SYNTAX_TAG, _CLASS_TAG, _PIXEL_GROUP = 0x00020010, 0x00020002, 0x7FE0
 
@@ -97,7 +99,50 @@ def read_header(file: BinaryIO, keywords: tuple[str, ...], *, where: object) -> 
         header = _read(io.BytesIO(window), keywords, where)
         if not header.empty:
             return header
+    file.seek(0)
     return _read(file, keywords, where)
+
+
+class _BoundedStream(io.RawIOBase):
+    """A stream that gives up where a header is longer, or has more items, than any image has."""
+
+    def __init__(self, file: BinaryIO, where: object) -> None:
+        self._file, self._where = file, where
+        self._reads = self._bytes = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes.
+
+        Args:
+            size: how many at most.
+
+        Raises:
+            ResourceError: too many already.
+        """
+        # A value of gigabytes is announced by its length: nothing of it is read.
+        if size > _MOST_HEADER_BYTES:
+            raise self._too_long()
+        content = self._file.read(size)
+        self._reads, self._bytes = self._reads + 1, self._bytes + len(content)
+        if self._reads > _MOST_READS or self._bytes > _MOST_HEADER_BYTES:
+            raise self._too_long()
+        return content
+
+    def seek(self, offset: int, whence: int = 0) -> int:
+        """Move on; as of any stream."""
+        return self._file.seek(offset, whence)
+
+    def tell(self) -> int:
+        """The position in the file."""
+        return self._file.tell()
+
+    def _too_long(self) -> ResourceError:
+        return ResourceError(
+            f"a header of at most {_MOST_HEADER_BYTES // 1_000_000} MB and {_MOST_READS} elements",
+            found="more",
+            remedy="make sure that this is a CT and not a damaged or hostile file",
+            where=self._where,
+        )
 
 
 def _read(file: BinaryIO, keywords: tuple[str, ...], where: object) -> DicomHeader:
@@ -111,8 +156,9 @@ def _read(file: BinaryIO, keywords: tuple[str, ...], where: object) -> DicomHead
     implicit = not _has_explicit_vr(file.read(6))
     file.seek(start)
     tags, values = _tags(keywords), {}
+    bounded: Any = _BoundedStream(file, where)
     elements = data_element_generator(
-        file, implicit, syntax != BIG_ENDIAN, _at_pixels, specific_tags=list(tags)
+        bounded, implicit, syntax != BIG_ENDIAN, _at_pixels, specific_tags=list(tags)
     )
     for element in elements:
         keyword = tags.get(int(element.tag))
@@ -156,8 +202,9 @@ def read_meta(file: BinaryIO) -> tuple[str, str]:
     if file.read(4) != b"DICM":
         file.seek(0)
     values = {_SYNTAX_TAG: IMPLICIT, _CLASS_TAG: ""}
+    bounded: Any = _BoundedStream(file, getattr(file, "name", "the file"))
     elements = data_element_generator(
-        file, False, True, lambda tag, _vr, _length: tag >> 16 > 2, specific_tags=list(values)
+        bounded, False, True, lambda tag, _vr, _length: tag >> 16 > 2, specific_tags=list(values)
     )
     for element in elements:
         if int(element.tag) in values and element.value:

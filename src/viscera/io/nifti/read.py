@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from viscera.core.affine import Affine
-from viscera.core.hu import to_hu
+from viscera.core.hu import broken_voxel_findings, convert_to_hu, to_hu
 from viscera.core.volume import SLAB_PLANES, Slab, Volume
 from viscera.errors import InputError, VisceraError, option
 from viscera.findings import Finding
@@ -142,8 +142,14 @@ class NiftiVoxels:
         """See `LazyVoxels.slabs`."""
         slope, inter = self.header.slope, self.header.inter + self.offset_hu
         # A thread of its own inflates the next slabs while the caller works on this one.
+        read_planes = broken_voxels = 0
         for values, findings in prefetch(self.raw_slabs(planes=SLAB_PLANES), most=2):
-            yield Slab(to_hu(values, slope=slope, inter=inter, where=self.path)[0], findings)
+            hu, broken = convert_to_hu(values, slope=slope, inter=inter)
+            read_planes, broken_voxels = read_planes + hu.shape[2], broken_voxels + broken
+            if read_planes == self.shape[2]:
+                voxels = math.prod(self.shape)
+                findings += tuple(broken_voxel_findings(broken_voxels, voxels, where=self.path))
+            yield Slab(hu, findings)
 
     def shifted(self, offset_hu: float) -> NiftiVoxels:
         """See `LazyVoxels.shifted`."""
