@@ -149,11 +149,13 @@ class Predictor:
                 findings += check_values(scan.overview.hu, where=volume.name, strict=strict)
                 crops_in_plane = self.bundle.input.crop == "body"
                 box = grid.covering(scan.overview.box(in_plane=crops_in_plane))
+                body = grid.covering(scan.overview.box(in_plane=True))
                 planes = crop_to_box(scan.planes, box)
                 del scan  # the memory of all that lies outside the box
             with stages.stage("load"):
                 engine = loading.result()
-                plan = self._memory_plan(upright).plan_windows(grid, box, engine.precision)
+                memory_plan = self._memory_plan(upright)
+                plan = memory_plan.plan_windows(grid, box, engine.precision, body=body)
             with self._running, stages.stage("network") as on_share:
                 labels = blank_labels(upright.shape)
                 slabs = self._predict(planes, grid.air_value, engine, plan, pool, on_share)

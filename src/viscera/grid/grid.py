@@ -273,6 +273,7 @@ class Grid:
 
             for _ in map_over(write_plane, window.planes):
                 pass
+            del window, write_plane  # the memory of these scores before the next are made
 
 
 class _WeightedPlane(NamedTuple):

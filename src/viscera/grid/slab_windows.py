@@ -71,3 +71,4 @@ def slab_windows(slabs: Iterable[ScoreSlab], z: Taps) -> Iterator[SlabWindow]:
         ready = int(np.searchsorted(z.index[1], stop))
         yield SlabWindow(slab, last_slice, z, range(finished, ready))
         finished, last_slice = ready, slab.scores[:, -1].copy()
+        del slab  # its memory before the next is made

@@ -16,9 +16,12 @@ from viscera.localise.preprocess import COPY_BELOW_SHARE
 from viscera.postprocess.closing import SLAB_SLICES
 from viscera.runtime.resources import available_mb, require_memory
 
-# Interpreter, libraries and an engine's code, measured by benchmarks/speed.py.
+# Interpreter, libraries and an engine's code, measured by benchmarks/memory.py.
 BASE_MB = 165.0
+# The same where nothing but the network runs, as in the process that measures its peak.
+_RUN_BASE_MB = 117.0
 _SLABS = 4  # of the scan, between the file and the grid
+_ORGAN_ROWS = 0.65  # of the body's rows, those between the first and last organ of a slice, at most
 # Bytes a voxel of the slab that is closed: a copy and bit masks; and bytes a voxel of an organ's
 # box, which may be that of all organs: the number of its component.
 _CLOSING_BYTES, _COMPONENT_BYTES = 9, 2
@@ -70,35 +73,40 @@ class MemoryPlan:
         """
         require_memory(need_mb, self.limit_mb, what=what, remedy=remedy, where=self.volume.name)
 
-    def plan_windows(self, grid: Grid, box: Box, precision: Precision) -> WindowPlan:
+    def plan_windows(
+        self, grid: Grid, box: Box, precision: Precision, *, body: Box | None = None
+    ) -> WindowPlan:
         """The windows for this part of the grid. Memory does not change them: it may only refuse.
 
         Args:
             grid: the network's.
             box: the part [z, y, x] of the grid that the network sees.
             precision: in which it runs.
+            body: the part [z, y, x] of the grid that organs can lie in; the box where not given.
 
         Raises:
             ResourceError: more than the limit.
         """
-        plan = self._window_plan(grid, box, precision, low_memory=self.low_memory)
+        plan = self._window_plan(grid, box, precision, body or box, low_memory=self.low_memory)
         remedy = ""
         if plan.need_mb > self.limit_mb and not self.low_memory:
-            smaller = self._window_plan(grid, box, precision, low_memory=True)
+            smaller = self._window_plan(grid, box, precision, body or box, low_memory=True)
             if smaller.need_mb <= self.limit_mb:
                 remedy = f"pass {option('low_memory', True)}, whose labels differ a little, or "
         self.require(plan.need_mb, remedy=remedy)
         return plan
 
     def _window_plan(
-        self, grid: Grid, box: Box, precision: Precision, *, low_memory: bool
+        self, grid: Grid, box: Box, precision: Precision, body: Box, *, low_memory: bool
     ) -> WindowPlan:
         shape = tuple(part.stop - part.start for part in box)
         patch = self.bundle.patch and fit_window_size(
             self.bundle.patch, shape, low_memory=low_memory
         )
         resident_mb = resident_during_read_mb(self.volume, grid)
-        need_mb = segment_peak_mb(self.bundle, patch, precision, grid, box, resident_mb=resident_mb)
+        need_mb = segment_peak_mb(
+            self.bundle, patch, precision, grid, box, body=body, resident_mb=resident_mb
+        )
         return WindowPlan(patch, need_mb)
 
 
@@ -139,6 +147,7 @@ def segment_peak_mb(
     grid: Grid,
     box: Box,
     *,
+    body: Box,
     resident_mb: float,
 ) -> float:
     """Peak MB from the resampled scan to its labels, estimated from above.
@@ -149,14 +158,19 @@ def segment_peak_mb(
         precision: in which it runs.
         grid: the network's.
         box: the part [z, y, x] of the grid that it sees.
+        body: the part of the grid that organs can lie in.
         resident_mb: the scan's voxels, where they lie in memory.
     """
     box_shape: list[int] = [part.stop - part.start for part in box]
     shares = [n / whole for n, whole in zip(box_shape, grid.shape, strict=True)]
     voxels: float = math.prod(grid.source_shape)
-    # Labels are written within the box only, but a page holds a whole row and more.
-    share_of_axis = zip(shares[::-1], grid.orientation.axes, strict=True)
-    labels_mb = voxels * math.prod(share for share, axis in share_of_axis if axis > 0) / 1e6
+    # Labels are written in the body only, but a page holds a whole row and more.
+    body_shares = (
+        (p.stop - p.start) / n for p, n in zip(body[::-1], grid.shape[::-1], strict=True)
+    )
+    share_of_axis = zip(body_shares, grid.orientation.axes, strict=True)
+    rows: float = math.prod(share for share, axis in share_of_axis if axis > 0)
+    labels_mb = _ORGAN_ROWS * voxels * rows / 1e6
     network_mb = _network_peak_mb(bundle, patch, precision, box_shape)
     postprocess_mb = _postprocess_peak_mb(bundle, grid, voxels * math.prod(shares))
     planes_mb = min(math.prod(grid.shape), math.prod(box_shape) / COPY_BELOW_SHARE) * 4 / 1e6
@@ -173,11 +187,18 @@ def _network_peak_mb(
     if patch is None or bundle.patch is None:
         assert bundle.slices is not None  # Bundle has one or the other
         return run_mb + bundle.slices.batch * pixels * classes * 4 / 1e6
+    # What grows with the window is all but the engine's code.
+    run_mb += BASE_MB - _RUN_BASE_MB
     run_mb *= math.prod(patch.size) / math.prod(bundle.patch.size)
     # Scores that neighbouring windows share; where several lie side by side, all their sums.
     side_by_side = box_shape[2] > patch.size[0] or box_shape[1] > patch.size[1]
     slices = patch.size[2] * (side_by_side + patch.overlap)
-    return run_mb + slices * pixels * classes * 4 / 1e6
+    # The window itself, and the slab that it is cut from, where that must be padded.
+    slab_pixels = math.prod(
+        max(n, size) for n, size in zip(box_shape[1:], patch.size[1::-1], strict=True)
+    )
+    window_mb = (math.prod(patch.size) + patch.size[2] * slab_pixels) * 4 / 1e6
+    return run_mb + window_mb + slices * pixels * classes * 4 / 1e6
 
 
 def _postprocess_peak_mb(bundle: Bundle, grid: Grid, voxels: float) -> float:

@@ -85,6 +85,7 @@ def predict_windows(
         low, high = max(0, z.padding - start), min(finished, z.padding + count - start)
         yield ScoreSlab(start + low - z.padding, scores[:, low:high])
         shared = scores[:, finished:].copy()
+        del scores  # before the next ones are made
 
 
 def _predict_row(

@@ -7,8 +7,6 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-import numpy as np
-
 from viscera.core.organs import Organ
 from viscera.core.volume import Labels, Volume
 from viscera.io.nifti.write import write_nifti
@@ -71,10 +69,16 @@ def write_masks(
         OutputError: not writable, or a file exists.
     """
     for organ in organs:
-        mask = (labels == organ.id).view(np.uint8)
-        path = folder / f"{organ.name}.nii.gz"
-        as_label_1 = (replace(organ, id=1),)
-        write_labels(path, mask, source, as_label_1, signature=signature, overwrite=overwrite)
+        write_nifti(
+            folder / f"{organ.name}.nii.gz",
+            labels,
+            source.affine,
+            source_header=source.nifti_header,
+            label_table=caret_label_table((replace(organ, id=1),)),
+            description=signature,
+            only_label=organ.id,
+            overwrite=overwrite,
+        )
 
 
 def write_volume(path: str | Path, volume: Volume, *, overwrite: bool = False) -> None:

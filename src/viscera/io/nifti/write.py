@@ -42,6 +42,7 @@ def write_nifti(
     source_header: bytes | None = None,
     label_table: str = "",
     description: str = "viscera",
+    only_label: int | None = None,
     overwrite: bool = False,
 ) -> None:
     """Write a label map or a volume as .nii or .nii.gz.
@@ -57,6 +58,7 @@ def write_nifti(
         source_header: bytes of the NIfTI header whose grid this is.
         label_table: XML for the Caret extension, where viewers look for names and colours.
         description: what made it, at most 79 bytes.
+        only_label: write 1 where the voxels have this label, 0 elsewhere.
         overwrite: replace an existing file.
 
     Raises:
@@ -79,15 +81,16 @@ def write_nifti(
             with igzip.IGzipFile(
                 filename="", mode="wb", compresslevel=1, fileobj=file, mtime=0
             ) as gz:
-                _write_all(gz, block, voxels)
+                _write_all(gz, block, voxels, only_label)
         else:
-            _write_all(file, block, voxels)
+            _write_all(file, block, voxels, only_label)
 
 
-def _write_all(file: Any, block: bytes, voxels: Labels | Hu) -> None:
+def _write_all(file: Any, block: bytes, voxels: Labels | Hu, only_label: int | None) -> None:
     file.write(block)
     for plane in voxels.T:  # [k, j, i]: k is the slowest on disk
-        file.write(np.ascontiguousarray(plane).data)
+        chosen = plane if only_label is None else (plane == only_label).view(np.uint8)
+        file.write(np.ascontiguousarray(chosen).data)
 
 
 def _header_for(

@@ -12,7 +12,7 @@ from viscera.errors import EngineError
 from viscera.inference.memory_plan import BASE_MB
 
 _LEAST_MB = 30
-_STEP_MB = 10
+_STEP_MB = 5
 _CODE = """
 import sys
 import numpy

@@ -1,0 +1,1 @@
+"""Fuzzers: damaged inputs of every kind, seeded, each given to its reader."""
