@@ -86,6 +86,7 @@ def scans(tmp_path, small_phantom):
 # What is found
 
 
+@pytest.mark.hostile(75)
 def test_everything_in_a_mixed_folder_is_a_case_or_is_named(tmp_path, scan, series, nearest):
     """A NIfTI, a DICOM folder, an archive, notes and earlier results: nothing hides another."""
     study = tmp_path / "study"
@@ -125,6 +126,7 @@ def test_results_within_the_study_do_not_stop_a_second_run(tmp_path, series, nea
     assert done(run(*call)) == (0, 2)
 
 
+@pytest.mark.hostile(45)
 def test_each_study_of_a_cohort_is_a_case(tmp_path, series, nearest):
     cohort = tmp_path / "cohort"
     series(cohort / "P1" / "CT", patient="P1", study="1")
@@ -194,6 +196,7 @@ def test_other_kinds_of_images_are_named(tmp_path, scan, series, nearest):
     assert "20 files passed over" in result.stderr
 
 
+@pytest.mark.hostile(75)
 def test_a_case_of_another_kind_does_not_stop_the_batch(tmp_path, scans, series, nearest):
     """A result that only some scans can have; an empty folder; too many files in one study."""
     pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
@@ -209,6 +212,7 @@ def test_a_case_of_another_kind_does_not_stop_the_batch(tmp_path, scans, series,
     assert [row.split(",")[:2] for row in rows] == [["empty", "4"], ["a.nii.gz", "2"]]
 
 
+@pytest.mark.hostile(75)
 def test_a_folder_of_too_many_files_is_one_failed_case(
     tmp_path, scan, series, nearest, monkeypatch
 ):
@@ -304,6 +308,7 @@ def test_with_overwrite_no_file_of_another_scan_stays(tmp_path, scans, nearest):
     assert (out / "b_preview.png").exists(), "of the same scan"
 
 
+@pytest.mark.hostile(72)
 def test_what_fails_while_writing_leaves_nothing(tmp_path, scan, nearest):
     """The disk is full after the labels; repeated with room, nothing is in the way."""
 
@@ -321,6 +326,7 @@ def test_what_fails_while_writing_leaves_nothing(tmp_path, scan, nearest):
     assert sorted(p.name for p in out.parent.iterdir()) == ["o.nii.gz", "o_preview.png"]
 
 
+@pytest.mark.hostile(70)
 @pytest.mark.parametrize("obstacle", ["masks is a file", "long name", "preview is a folder"])
 def test_all_paths_are_proven_before_the_work(tmp_path, scan, nearest, obstacle):
     name = "o"
@@ -355,6 +361,7 @@ def test_what_killed_processes_left_is_swept(tmp_path, scan, nearest):
 # Who does which case
 
 
+@pytest.mark.hostile(74)
 def test_a_lease_has_one_holder_and_ends_with_it(tmp_path, monkeypatch):
     mine, other = LeaseFolder(tmp_path), LeaseFolder(tmp_path)
     with mine.take("case") as lease:
@@ -386,6 +393,7 @@ def test_the_lease_of_a_dead_process_is_taken_over_at_once(tmp_path):
     assert LeaseFolder(tmp_path).take("case") is not None
 
 
+@pytest.mark.hostile(74)
 @pytest.mark.slow
 def test_two_workers_share_a_folder(tmp_path, scans, nearest):
     """Hostile input 74: each case is done once, both end well, all is as one worker would do it."""
@@ -418,6 +426,7 @@ def contents(folder):
     return found
 
 
+@pytest.mark.hostile(73)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 def test_killed_at_any_moment_a_batch_ends_as_if_undisturbed(tmp_path, scans, nearest):

@@ -1,9 +1,12 @@
 import hashlib
+import os
+import shutil
 
 import pytest
 
 from tests.conftest import EXAMPLE_BUNDLE, needs_shared
 from tests.networks import LABELS, nearest_bundle, random_bundle, slices_body, write_bundle
+from viscera.bundle.onnx_check import names_external_data
 from viscera.bundle.read import packaged_bundles, read_bundle
 from viscera.errors import BundleError
 
@@ -110,3 +113,65 @@ def test_slices_are_not_cropped(tmp_path):
     random_bundle(tmp_path, body, rank=2, channels=3)
     with pytest.raises(BundleError, match=r"crop for \[patch\] only"):
         read_bundle(tmp_path)
+
+
+# Small files that are none
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="uses FIFOs")
+@pytest.mark.parametrize("kind", ["fifo", "device", "folder", "large", "nested", "bytes"])
+@pytest.mark.parametrize("file", ["bundle.toml", "model.onnx"])
+def test_what_is_no_small_file_is_refused_at_once(tmp_path, kind, file, nearest):
+    shutil.copytree(nearest, tmp_path / "b")
+    path = tmp_path / "b" / file
+    path.unlink()
+    if kind == "fifo":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "large":
+        with path.open("wb") as sparse:
+            sparse.truncate(5_000_000_000)
+    elif kind == "nested":
+        path.write_text("a = " + "[" * 100_000)
+    else:
+        path.write_bytes(b"a = '\xff\xfe'")
+    with pytest.raises(BundleError) as caught:
+        read_bundle(tmp_path / "b")
+    assert len(str(caught.value)) < 600
+
+
+def _varint(value, least_bytes=1):
+    content = bytearray()
+    while value or len(content) < least_bytes:
+        content.append(value & 0x7F | 0x80)
+        value >>= 7
+    content[-1] &= 0x7F
+    return bytes(content)
+
+
+def _field(number, content, least_bytes=1):
+    return _varint(number << 3 | 2, least_bytes) + _varint(len(content), least_bytes) + content
+
+
+@pytest.mark.hostile(78)
+@pytest.mark.parametrize(
+    "how", ["as written", "value first", "long numbers", "in a branch", "location only"]
+)
+def test_external_weights_are_seen_however_they_are_spelled(how):
+    """Protobuf may order fields as it likes, and spell numbers with more bytes than they need."""
+    long = 4 if how == "long numbers" else 1
+    key, value = _field(1, b"location", long), _field(2, b"w.bin", long)
+    entry = _field(13, value + key if how == "value first" else key + value, long)
+    location = _varint(14 << 3) + _varint(1, long)
+    tensor = location if how == "location only" else entry + location
+    graph = _field(5, tensor, long)
+    if how == "in a branch":  # of an If: the attribute of a node holds a graph
+        graph = _field(1, _field(5, _field(6, graph)))
+    model = _varint(1 << 3) + _varint(8) + _field(7, graph, long)
+    assert names_external_data(model)
+    plain = _varint(1 << 3) + _varint(8) + _field(7, _field(5, _field(9, bytes(16))))
+    assert not names_external_data(plain)
+    assert not names_external_data(b"no model")

@@ -108,6 +108,7 @@ def test_other_settings_do_not_pass_as_finished(tmp_path, scans, nearest):
         run("segment", scans, "-o", out, "-b", nearest, "-q")
 
 
+@pytest.mark.hostile(73)
 def test_what_an_interrupted_run_left_is_done_again(tmp_path, scans, nearest):
     out = tmp_path / "out"
     call = ("segment", scans, "-o", out, "-b", nearest, "-s", "--report")
@@ -121,6 +122,7 @@ def test_what_an_interrupted_run_left_is_done_again(tmp_path, scans, nearest):
     assert (out / "b_report.json").exists()
 
 
+@pytest.mark.hostile(71)
 def test_what_others_made_is_not_touched(tmp_path, scans, nearest):
     out = tmp_path / "out"
     out.mkdir()
@@ -218,6 +220,7 @@ def test_names_that_no_file_system_holds(tmp_path, scans, nearest, option):
         run("segment", call["input"], "-o", call["-o"], "-b", call["-b"])
 
 
+@pytest.mark.hostile(75)
 def test_one_bad_scan_does_not_stop_the_others(tmp_path, scans, nearest):
     (scans / "bad.nii.gz").write_text("no scan")
     out = tmp_path / "out"
@@ -300,6 +303,7 @@ def test_exit_codes_of_the_process():
     assert code("segment", "a.nii", "-b", "no_such_bundle") == 8
 
 
+@pytest.mark.hostile(73)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
 @pytest.mark.parametrize(
@@ -333,6 +337,7 @@ def test_python_takes_one_scan_or_several(tmp_path, scans, nearest):
     assert not any(result.error for result in (*one, *several))
 
 
+@pytest.mark.hostile(73)
 @pytest.mark.skipif(sys.platform == "win32", reason="sends signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_second_signal_ends_what_never_returns(tmp_path, scans, number):

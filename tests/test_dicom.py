@@ -323,6 +323,7 @@ def test_a_slice_that_is_cut_off_is_refused_or_filled(tmp_path):
     assert [f.code for slab in slabs for f in slab.findings] == ["dicom-bad-slices"]
 
 
+@pytest.mark.hostile(68)
 def test_a_file_that_still_changes_is_refused(tmp_path):
     written = write_series(tmp_path, stored())
     volume = open_volume(tmp_path)
@@ -537,6 +538,7 @@ EVERYTHING = ("--report", "-s", "-p", "--masks", "--tables", "-v", "--json",
 TELLING = ("secret", "19010203", "19910203")
 
 
+@pytest.mark.hostile(69)
 @pytest.mark.slow
 def test_a_series_is_segmented_and_nothing_of_the_patient_is_told(tmp_path, nearest, small_phantom):
     study = patient(tmp_path, small_phantom)
@@ -561,6 +563,7 @@ def test_a_series_is_segmented_and_nothing_of_the_patient_is_told(tmp_path, near
     assert viscera(*call).returncode == 5, "results stand there"
 
 
+@pytest.mark.hostile(69)
 def test_results_are_not_called_after_the_patient(tmp_path, nearest, small_phantom):
     study = patient(tmp_path, small_phantom, name="Secret_Name 1901")
     call = ["segment", study, "-b", nearest, "--report"]
@@ -578,6 +581,7 @@ def test_results_are_not_called_after_the_patient(tmp_path, nearest, small_phant
     assert told["patient"]["StudyDate"] == "19910203"
 
 
+@pytest.mark.hostile(69)
 @pytest.mark.parametrize(
     ("name", "told"),
     [
@@ -635,3 +639,201 @@ def test_python_writes_every_type(tmp_path, nearest, small_phantom):
     with pytest.raises(UsageError, match="found 'dicom'"):
         segmentation.save(tmp_path / "e.dcm", output_type="dicom")
     assert not (tmp_path / "e.dcm").exists()
+
+
+# What stands beside the series, and what a series may hold
+
+
+@pytest.mark.parametrize("kind", ["colour", "no pixels", "no slope", "cut off"])
+def test_only_the_series_that_is_taken_may_refuse(tmp_path, kind):
+    """An odd object of another series does not stand in the way of an intact one."""
+
+    def odd(data, _k):
+        data.SeriesNumber = 9
+        if kind == "colour":
+            data.SamplesPerPixel, data.PhotometricInterpretation = 3, "RGB"
+            data.PlanarConfiguration, data.BitsAllocated, data.BitsStored = 0, 8, 8
+            data.HighBit = 7
+        elif kind == "no pixels":
+            del data.PixelData
+        elif kind == "no slope":
+            data.RescaleSlope = 0
+
+    write_series(tmp_path / "a", stored(), uid="1.2.3.1")
+    (path,) = write_series(tmp_path / "b", stored((1, 12, 16)), uid="1.2.3.2", edit=odd)
+    if kind == "cut off":
+        path.write_bytes(path.read_bytes()[:900])
+        with pytest.raises(VisceraError):
+            read_volume(tmp_path / "b")
+        return
+    for chosen in (None, "1.2.3.1"):
+        volume = open_volume(tmp_path, series=chosen)
+        assert volume.shape == (16, 12, 9)
+        assert "dicom-damaged-others" in codes(volume)
+    with pytest.raises(InputError):
+        open_volume(tmp_path, series="1.2.3.2")
+
+
+def test_values_that_are_no_hu_come_after_those_that_are(tmp_path):
+    """Iodine maps and densities have more slices, and another rescale type (PS3.3 C.11.1.1.2)."""
+    write_series(tmp_path / "a", stored((9, 12, 16)), uid="1.2.3.1", edit=set_to(RescaleType="HU"))
+    write_series(
+        tmp_path / "b", stored((12, 12, 16)), uid="1.2.3.2", edit=set_to(RescaleType="MGML")
+    )
+    volume = open_volume(tmp_path)
+    assert volume.shape[2] == 9
+    assert "in HU" in " ".join(str(finding) for finding in volume.findings)
+    iodine = open_volume(tmp_path, series="1.2.3.2")
+    assert "RescaleType is MGML: these are no HU" in " ".join(map(str, iodine.findings))
+    with pytest.raises(InputError, match="no HU"):
+        open_volume(tmp_path, series="1.2.3.2", strict=True)
+
+
+@pytest.mark.hostile(47)
+@pytest.mark.parametrize("keyword", ["AcquisitionNumber", "ConvolutionKernel", "KVP"])
+def test_phases_and_kernels_of_one_series_can_be_chosen(tmp_path, keyword):
+    values = {"AcquisitionNumber": (1, 2), "ConvolutionKernel": ("B30f", "B70f"), "KVP": (80, 140)}
+    for n, value in enumerate(values[keyword]):
+        folder = tmp_path / str(n)
+
+        def edit(data, k, value=value, n=n):
+            setattr(data, keyword, value)
+            data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = f"1.2.9.{n}.{k}"
+
+        write_series(folder, stored() + n, uid="1.2.3.1", edit=edit)
+    with pytest.raises(InputError, match=f"{keyword} {values[keyword][1]}") as caught:
+        open_volume(tmp_path)
+    assert "series=1.2.3.1:1" in str(caught.value)
+    for part in (1, 2):
+        volume = read_volume_of(tmp_path, series=f"1.2.3.1:{part}")
+        np.testing.assert_array_equal(volume.data, (stored() + part - 1).transpose(2, 1, 0))
+    with pytest.raises(InputError, match="one picture at each place"):
+        open_volume(tmp_path, series="1.2.3.1")
+
+
+def read_volume_of(folder, **options):
+    return open_volume(folder, **options).read()
+
+
+def test_slices_with_a_series_each_are_named_and_may_be_taken_as_one(tmp_path):
+    def edit(data, k):
+        data.SeriesInstanceUID = f"1.2.3.{k + 1}"
+
+    write_series(tmp_path, stored(), edit=edit)
+    with pytest.raises(InputError, match="9 series of one slice each"):
+        open_volume(tmp_path)
+    volume = read_volume_of(tmp_path, series="all")
+    np.testing.assert_array_equal(volume.data, stored().transpose(2, 1, 0))
+    assert open_volume(tmp_path, series="1.2.3.4").shape[2] == 1
+
+
+def test_one_file_of_a_series_is_one_slice_and_that_is_said(tmp_path):
+    paths = write_series(tmp_path, stored())
+    volume = open_volume(paths[3])
+    assert volume.shape[2] == 1
+    assert "name the folder that holds all of it" in " ".join(map(str, volume.findings))
+
+
+@pytest.mark.hostile(42)
+def test_what_is_there_instead_of_ct_is_said(tmp_path):
+    def edit(data, _k):
+        data.Modality = "MR"
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+
+    write_series(tmp_path, stored(), edit=edit)
+    with pytest.raises(NothingToSegmentError, match=r"none among 9 files \(9 MR\)"):
+        open_volume(tmp_path)
+
+
+# Who the patient is
+
+
+@pytest.mark.hostile(69)
+@pytest.mark.parametrize(
+    ("charset", "name", "folder"),
+    [
+        ("ISO_IR 144", "Иванов^Пётр", "иванов ct"),
+        ("ISO_IR 100", "Müller^Jörg", "Mu\u0308ller_2020"),  # decomposed, as macOS writes it
+        ("ISO_IR 192", "Ünal^Ayşe", "AYŞE"),
+        ("GB18030", "王^小东", "王小东"),
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎", "山田太郎 CT"),
+        ("ISO_IR 192", "ＡＢＥ^Ken", "abe_scan"),  # full width
+    ],
+)
+def test_names_are_known_in_every_character_set(tmp_path, charset, name, folder):
+    def edit(data, _k):
+        data.SpecificCharacterSet = charset
+        data.PatientName, data.PatientID = name, "X-4711"
+
+    write_series(tmp_path / folder, stored((2, 12, 16)), edit=edit)
+    assert deidentified_name(tmp_path / folder, folder).startswith("ct_")
+    assert deidentified_name(tmp_path / folder, "abdomen") == "abdomen"
+
+
+@pytest.mark.hostile(69)
+@pytest.mark.parametrize(
+    ("keyword", "value", "name"),
+    [
+        ("PatientBirthDate", "19610704", "dob 04.07.1961"),
+        ("PatientBirthDate", "19610704", "4.7.1961"),
+        ("PatientBirthDate", "19610704", "07-04-1961"),
+        ("PatientBirthDate", "19610704", "ct_610704"),
+        ("SeriesDate", "20190921", "2019-09-21_abdomen"),
+        ("AcquisitionDate", "20190921", "21092019"),
+        ("OtherPatientIDs", "MRN778", "mrn778 ct"),
+        ("PatientBirthName", "Kowalska", "kowalska"),
+    ],
+)
+def test_dates_and_other_names_tell_a_patient(tmp_path, keyword, value, name):
+    write_series(tmp_path / "s", stored((2, 12, 16)), edit=set_to(**{keyword: value}))
+    assert deidentified_name(tmp_path / "s", name).startswith("ct_")
+    assert deidentified_name(tmp_path / "s", "week 12 of 1999") == "week 12 of 1999"
+
+
+@pytest.mark.hostile(69)
+def test_the_headers_of_the_series_that_is_taken_are_asked(tmp_path):
+    """Not those of a dose report without a name, or of the patient whose files come first."""
+
+    def report(data, _k):
+        data.PatientName = data.PatientID = data.PatientBirthDate = data.StudyDate = ""
+        data.Modality = "SR"
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+
+    folder = tmp_path / "Zimmer Anna"
+    write_series(folder, stored((1, 12, 16)), uid="1.2.1", edit=report)
+    write_series(
+        folder / "b", stored((2, 12, 16)), uid="1.2.2", edit=set_to(PatientName="Zimmer^A")
+    )
+    assert deidentified_name(folder, folder.name).startswith("ct_")
+    mixed = tmp_path / "Young"
+    write_series(mixed / "a", stored((2, 12, 16)), uid="1.2.5", edit=set_to(PatientName="Old^B"))
+    write_series(mixed / "b", stored((2, 12, 16)), uid="1.2.6", edit=set_to(PatientName="Young^C"))
+    assert deidentified_name(mixed, "Young", series="1.2.6").startswith("ct_")
+
+
+@pytest.mark.slow
+@pytest.mark.hostile(65)
+@pytest.mark.parametrize("how", ["items", "elements", "sparse"])
+def test_headers_without_end_are_given_up(tmp_path, how):
+    """A sequence of a million empty items; a million elements; gigabytes of nothing."""
+    import time
+
+    (path,) = write_series(tmp_path, stored((1, 12, 16)))
+    content = path.read_bytes()
+    at = content.index(b"\x08\x00\x16\x00UI")  # SOPClassUID, the first of its data set
+    if how == "items":
+        start = b"\x08\x00\x05\x11SQ\0\0\xff\xff\xff\xff"
+        filler = start + b"\xfe\xff\x00\xe0\0\0\0\0" * 1_000_000 + b"\xfe\xff\xdd\xe0\0\0\0\0"
+    elif how == "elements":
+        filler = b"\x08\x00\x05\x00CS\x02\x00AB" * 1_000_000
+    else:
+        filler = b""
+    path.write_bytes(content[:at] + filler + content[at:])
+    if how == "sparse":
+        path.write_bytes(content[: at + 2])
+        with path.open("r+b") as file:
+            file.truncate(4_000_000_000)
+    start_s = time.monotonic()
+    with pytest.raises(VisceraError):
+        read_volume(tmp_path)
+    assert time.monotonic() - start_s < 30

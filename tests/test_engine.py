@@ -33,6 +33,7 @@ def test_the_first_engine_that_works_is_used_and_said(tmp_path):
     assert engine.findings == []
 
 
+@pytest.mark.hostile(79)
 def test_a_crash_in_mid_run_falls_back(tmp_path):
     bundle = read_bundle(random_bundle(tmp_path))
     batch = np.random.default_rng(0).normal(size=batch_shape(bundle)).astype(np.float32)

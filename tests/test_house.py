@@ -6,12 +6,20 @@ import importlib.util
 import re
 import subprocess
 import sys
+import tomllib
 from collections import defaultdict
 from functools import cache
 
 import click
 import pytest
-from docs.reference import layer_table, layers, reference
+from docs.reference import (
+    HOSTILE,
+    hostile_page,
+    hostile_tests,
+    layer_table,
+    layers,
+    reference,
+)
 
 import viscera
 from tests.conftest import ROOT
@@ -454,3 +462,11 @@ def test_segment_offers_every_type_of_output():
 
     (option,) = [each for each in command.params if each.name == "output_type"]
     assert list(option.type.choices) == list(OUTPUT_TYPES)
+
+
+def test_every_numbered_bad_input_has_a_test_and_the_page_is_in_step():
+    """All but 81 to 87, which are of a server."""
+    numbers = {number for number, _, _ in tomllib.loads(HOSTILE.read_text())["input"]}
+    assert numbers == {*range(1, 81), *range(88, 95)}
+    assert set(hostile_tests()) == numbers
+    assert HOSTILE.with_suffix(".md").read_text() == hostile_page(), "run: python docs/reference.py"

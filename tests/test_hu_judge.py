@@ -60,6 +60,7 @@ def phantom_hu():
     return volume.data.T
 
 
+@pytest.mark.hostile(37)
 @pytest.mark.parametrize("fault", FAULTS)
 def test_what_was_done_to_the_values_is_named(fault):
     change, what, remedy = FAULTS[fault]
@@ -84,6 +85,7 @@ def shared_overviews():
         yield path, Overview.of(volume, orientation).hu
 
 
+@pytest.mark.hostile(37)
 @needs_shared
 @pytest.mark.slow
 def test_no_false_alarm_on_any_shared_ct_at_any_crop_or_dose():
@@ -108,6 +110,7 @@ def test_faults_are_seen_on_every_shared_ct(fault):
         assert judge_intensities(change(hu.astype(np.float64)).astype(np.float32)), path
 
 
+@pytest.mark.hostile(37)
 def test_segment_says_it_and_strict_refuses(tmp_path, nearest, small_phantom):
     volume = small_phantom[0]
     shifted = volume.shifted(1024)

@@ -2,8 +2,13 @@
 
 import contextlib
 import gzip
+import io
+import json
+import tarfile
+import zipfile
 
 import nibabel as nib
+import nrrd
 import numpy as np
 import pytest
 import SimpleITK as sitk
@@ -12,10 +17,14 @@ from hypothesis import strategies as st
 
 import viscera
 from viscera.core.organs import ORGANS
+from viscera.core.volume import Volume
 from viscera.errors import InputError, OutputError, UsageError, command_line_wording, option
+from viscera.evaluation.case import evaluate
 from viscera.findings import Finding
 from viscera.io.byte_reader import ByteReader
-from viscera.io.read import case_name, read_volume
+from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.read import case_name, open_volume, read_volume
+from viscera.io.seg_nrrd import write_seg_nrrd
 from viscera.io.write import write_volume
 from viscera.localise.ct_checks import check_grid
 
@@ -476,3 +485,136 @@ def test_a_single_file_named_as_a_pairs_image(tmp_path, hu):
     nib.save(nib.Nifti1Image(hu, AFFINE), tmp_path / "a.nii")
     (tmp_path / "a.nii").rename(tmp_path / "a.img")
     np.testing.assert_array_equal(read_volume(tmp_path / "a.img").data, hu)
+
+
+# What else a file may be
+
+
+@pytest.mark.parametrize(
+    ("kind", "says"),
+    [
+        ("tar", "a tar archive; unpack it"),
+        ("dicom.gz", "a DICOM file compressed by gzip; unpack it"),
+        ("7z", "a 7z archive; unpack it"),
+        ("xz", "an xz file; unpack it"),
+        ("json", "a text file; name the CT itself"),
+    ],
+)
+def test_what_is_packed_is_to_be_unpacked(tmp_path, kind, says):
+    path = tmp_path / f"scan.{kind}"
+    if kind == "tar":
+        with tarfile.open(path, "w:gz") as archive:
+            info = tarfile.TarInfo("study/ct.nii")
+            info.size = 1000
+            archive.addfile(info, io.BytesIO(bytes(1000)))
+    elif kind == "dicom.gz":
+        path.write_bytes(gzip.compress(bytes(128) + b"DICM" + bytes(500)))
+    else:
+        magic = {"7z": b"7z\xbc\xaf\x27\x1c", "xz": b"\xfd7zXZ\0", "json": b'{"a": 1}'}[kind]
+        path.write_bytes(magic + bytes(600))
+    with pytest.raises(InputError, match=says):
+        read_volume(path)
+
+
+@pytest.mark.hostile(67)
+@pytest.mark.parametrize("method", ["bzip2", "LZMA", "Deflate64"])
+def test_archives_of_other_compressions_are_to_be_unpacked(tmp_path, method):
+    numbers = {
+        "bzip2": zipfile.ZIP_BZIP2,
+        "LZMA": zipfile.ZIP_LZMA,
+        "Deflate64": zipfile.ZIP_STORED,
+    }
+    path = tmp_path / "study.zip"
+    with zipfile.ZipFile(path, "w", numbers[method]) as archive:
+        archive.writestr("a.dcm", bytes(128) + b"DICM" + bytes(100_000))
+    if method == "Deflate64":
+        content = bytearray(path.read_bytes())
+        at = content.find(b"PK\1\2")
+        content[at + 10 : at + 12] = (9).to_bytes(2, "little")
+        path.write_bytes(content)
+    with pytest.raises(InputError, match=f"another compression \\({method}\\); unpack it"):
+        open_volume(path)
+
+
+def test_channels_first_are_named_and_zero_sizes_beyond_the_third_are_one(tmp_path):
+    affine = np.diag([-2.0, -2.0, 3.0, 1.0])
+    data = np.random.default_rng(0).integers(-900, 900, (1, 30, 20, 10)).astype(np.int16)
+    nib.save(nib.Nifti1Image(data, affine), tmp_path / "first.nii")
+    with pytest.raises(InputError, match="looks like channels first; save it with the three axes"):
+        read_volume(tmp_path / "first.nii")
+    nib.save(nib.Nifti1Image(data[0][..., None], affine), tmp_path / "zero.nii")
+    content = bytearray((tmp_path / "zero.nii").read_bytes())
+    content[48:50] = b"\0\0"  # dim[4]
+    (tmp_path / "zero.nii").write_bytes(content)
+    np.testing.assert_array_equal(read_volume(tmp_path / "zero.nii").data, data[0])
+
+
+def test_a_metaimage_may_begin_with_a_long_comment(tmp_path):
+    data = np.random.default_rng(0).integers(-900, 900, (9, 8, 7)).astype(np.int16)
+    sitk.WriteImage(sitk.GetImageFromArray(data.T), str(tmp_path / "a.mha"))
+    content = b"Comment = " + b"x" * 3000 + b"\n" + (tmp_path / "a.mha").read_bytes()
+    (tmp_path / "a.mha").write_bytes(content)
+    np.testing.assert_array_equal(read_volume(tmp_path / "a.mha").data, data)
+
+
+@pytest.mark.hostile(22)
+def test_values_beyond_sense_are_counted_on_the_streamed_path_too(tmp_path):
+    """A slope that no CT has: what overflows is air, and it is said once, of the whole volume."""
+    data = np.zeros((20, 20, 24), np.int16)
+    data[:5] = 30_000
+    image = nib.Nifti1Image(data, np.diag([-4.0, -4.0, 4.0, 1.0]))
+    image.header.set_slope_inter(3e35, 0)
+    nib.save(image, tmp_path / "a.nii.gz")
+    read, opened = read_volume(tmp_path / "a.nii.gz"), open_volume(tmp_path / "a.nii.gz")
+    assert not opened.is_resident
+    expected = [str(f) for f in read.findings]
+    assert any("2400 voxels were NaN or infinite" in text for text in expected)
+    assert [str(f) for f in opened.read().findings] == expected
+    np.testing.assert_array_equal(opened.data, read.data)
+    data[:] = 30_000
+    image = nib.Nifti1Image(data, image.affine)
+    image.header.set_slope_inter(3e35, 0)
+    nib.save(image, tmp_path / "b.nii.gz")
+    with pytest.raises(InputError, match="9600 of 9600 voxels"):
+        open_volume(tmp_path / "b.nii.gz").read()
+
+
+def test_segments_are_what_their_file_calls_them(tmp_path):
+    """3D Slicer numbers segments in the order in which somebody drew them."""
+    labels = np.zeros((12, 10, 8), np.uint8, order="F")
+    labels[:4], labels[6:9] = 1, 3  # liver and spleen, as we number them
+    affine = np.diag([-4.0, -4.0, 4.0, 1.0])
+    source = Volume.of(np.zeros((12, 10, 8), np.int16), affine)
+    write_seg_nrrd(tmp_path / "ours.seg.nrrd", labels, source, ORGANS)
+    values, header = nrrd.read(str(tmp_path / "ours.seg.nrrd"))
+    for number in (0, 1):
+        header[f"Segment{number}_LabelValue"] = {"1": "3", "3": "1"}[
+            header[f"Segment{number}_LabelValue"]
+        ]
+    turned = np.array([0, 3, 0, 1], np.uint8)[values]
+    nrrd.write(str(tmp_path / "slicer.seg.nrrd"), turned, header)
+    for name, renamed in (("ours", False), ("slicer", True)):
+        evaluation = evaluate(tmp_path / f"{name}.seg.nrrd", tmp_path / "ours.seg.nrrd")
+        assert evaluation["liver"].dsc == evaluation["spleen"].dsc == 1.0
+        assert ("segment-names" in [f.code for f in evaluation.findings]) == renamed
+
+
+@pytest.mark.parametrize("content", [
+    {"labels": {"background": 0, "whole": [1, 2], "liver": 1}, "regions_class_order": [2, 1]},
+    {"labels": {"background": 0, "organs": [1, 2], "spleen": [2]}},
+])  # fmt: skip
+def test_overlapping_regions_are_named_as_such(tmp_path, content):
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(
+        InputError, match=r"regions of several labels .*map each value to one organ"
+    ):
+        read_label_scheme(path)
+
+
+@pytest.mark.parametrize("key", ["²", "1", "x" * 300, "\0"])
+def test_odd_keys_of_a_mapping_end_in_a_sentence(tmp_path, key):
+    path = tmp_path / "dataset.json"
+    path.write_text(json.dumps({"labels": {key: 1}}))
+    with pytest.raises(InputError):
+        read_label_scheme(path)

@@ -69,6 +69,7 @@ def undone(labels, order, signs):
     return labels[tuple(slice(None, None, s) for s in signs)].transpose(np.argsort(order))
 
 
+@pytest.mark.hostile(29)
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["lopsided", "lopsided_cropped", "lopsided_slices"])
 @pytest.mark.parametrize("tilt", [0, 17])
@@ -219,6 +220,7 @@ def test_the_same_scan_gives_the_same_labels(nearest, small_phantom):
     np.testing.assert_array_equal(*runs)
 
 
+@pytest.mark.hostile(76)
 def test_memory_shapes_no_labels_it_only_refuses(tmp_path, small_phantom):
     """Windows follow from bundle and scan. Smaller ones must be asked for."""
     body = PATCH_BODY.replace("[patch]", "[patch]\nmultiple = [8, 8, 8]")
@@ -243,6 +245,7 @@ def test_memory_shapes_no_labels_it_only_refuses(tmp_path, small_phantom):
         short.segment(volume)
 
 
+@pytest.mark.hostile(76)
 def test_the_need_is_named_before_anything_is_allocated(nearest, small_phantom):
     predictor = viscera.Predictor(nearest, memory_limit_mb=50)
     with pytest.raises(ResourceError, match=r"at least [0-9]+ MB"):

@@ -33,6 +33,7 @@ def call(tmp_path, nearest, small_phantom):
     return prepare
 
 
+@pytest.mark.hostile(80)
 @pytest.mark.slow
 @pytest.mark.parametrize("engine", ENGINES)
 def test_the_home_folder_stays_empty_when_nothing_may_be_kept(call, engine):
@@ -84,6 +85,7 @@ def trace(command, log, environment=None):
     return talks, [f for f in files if "__pycache__" not in f]
 
 
+@pytest.mark.hostile(80)
 @pytest.mark.slow
 @traced
 @pytest.mark.parametrize("engine", ENGINES)

@@ -226,6 +226,7 @@ def has_bf16():
     return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+@pytest.mark.hostile(36)
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
 @pytest.mark.parametrize("bundle", ["paper", "default"])

@@ -373,6 +373,7 @@ def test_a_training_learns(tmp_path, data, caches, rank):
     assert (tmp_path / "run" / "best.safetensors").exists()
 
 
+@pytest.mark.hostile(90)
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "settings",
@@ -432,6 +433,7 @@ def poisoned(times):
     return loss
 
 
+@pytest.mark.hostile(89)
 def test_a_loss_that_is_no_number_is_skipped(tmp_path, data, caches, monkeypatch):
     """Hostile-input 89."""
     settings = "network.norm=batch", "optimisation.epochs=1", "optimisation.ema=0.5"
@@ -443,6 +445,7 @@ def test_a_loss_that_is_no_number_is_skipped(tmp_path, data, caches, monkeypatch
     assert all(torch.isfinite(value).all() for value in weights(tmp_path / "run").values())
 
 
+@pytest.mark.hostile(89)
 def test_three_in_a_row_stop_it_and_the_last_checkpoint_stands(tmp_path, data, caches, monkeypatch):
     recipe, _, found = setting_up(tmp_path, data, caches)
     run = training(tmp_path, recipe, found)
@@ -456,6 +459,7 @@ def test_three_in_a_row_stop_it_and_the_last_checkpoint_stands(tmp_path, data, c
     assert all(torch.equal(before[name], after[name]) for name in before)
 
 
+@pytest.mark.hostile(92)
 def test_a_full_disk_leaves_the_checkpoint_before(tmp_path, data, caches, monkeypatch):
     """Hostile-input 92."""
     recipe, _, found = setting_up(tmp_path, data, caches)
@@ -647,6 +651,7 @@ def test_two_processes_train_one_network(tmp_path, data):
     assert len(lines) == 1  # one process writes
 
 
+@pytest.mark.hostile(94)
 @pytest.mark.slow
 def test_a_process_that_dies_takes_the_others_with_it(tmp_path, data):
     """Hostile-input 94."""

@@ -176,12 +176,14 @@ def test_a_networks_labels_validate_nothing():
         split_cases(cases, SplitSettings())
 
 
+@pytest.mark.hostile(91)
 def test_a_patient_on_both_sides_is_refused():
     cases = [*cases_of(*"AB"), TrainingCase("v", None, None, "A", part="validation")]
     with pytest.raises(InputError, match="'A' on both sides"):
         split_cases(cases, SplitSettings())
 
 
+@pytest.mark.hostile(91)
 def test_the_same_scan_under_two_names_is_refused():
     train, held = cases_of(*"AB")
     with pytest.raises(InputError, match="the same scan as 'A0' and 'B1'"):
@@ -201,6 +203,7 @@ def test_a_copied_scan_is_found_in_a_real_folder(tmp_path):
 # Labels (hostile-input 88 and 93)
 
 
+@pytest.mark.hostile(88)
 def test_labels_outside_the_convention_are_listed_with_their_case(tmp_path):
     def edit(truth):
         truth[0, 0, 0], truth[1, 0, 0] = 14, 77
@@ -211,6 +214,7 @@ def test_labels_outside_the_convention_are_listed_with_their_case(tmp_path):
         prepare_data([folder], recipe_of(tmp_path), tmp_path / "cache")
 
 
+@pytest.mark.hostile(88)
 def test_labels_of_another_grid_are_refused(tmp_path):
     folder = nnunet_folder(tmp_path / "data", 2)
     write_pair(tmp_path / "other", "case_000", 5)
@@ -223,6 +227,7 @@ def test_labels_of_another_grid_are_refused(tmp_path):
         prepare_data([folder], recipe_of(tmp_path), tmp_path / "cache")
 
 
+@pytest.mark.hostile(93)
 def test_empty_cases_and_absent_organs_are_counted(tmp_path):
     folder = nnunet_folder(tmp_path / "data", 4)
     write_pair(folder, "case_009", 9, edit=lambda truth: truth * 0)

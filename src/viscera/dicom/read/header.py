@@ -103,7 +103,7 @@ def read_header(file: BinaryIO, keywords: tuple[str, ...], *, where: object) -> 
     return _read(file, keywords, where)
 
 
-class _BoundedStream(io.RawIOBase):
+class _BoundedStream:
     """A stream that gives up where a header is longer, or has more items, than any image has."""
 
     def __init__(self, file: BinaryIO, where: object) -> None:
@@ -128,13 +128,9 @@ class _BoundedStream(io.RawIOBase):
             raise self._too_long()
         return content
 
-    def seek(self, offset: int, whence: int = 0) -> int:
-        """Move on; as of any stream."""
-        return self._file.seek(offset, whence)
-
-    def tell(self) -> int:
-        """The position in the file."""
-        return self._file.tell()
+    def __getattr__(self, name: str) -> Any:
+        """All else is the file's."""
+        return getattr(self._file, name)
 
     def _too_long(self) -> ResourceError:
         return ResourceError(

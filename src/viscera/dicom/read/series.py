@@ -194,9 +194,19 @@ def _parts(series: CtSeries) -> list[CtSeries]:
                     if keyword != "AcquisitionTime"
                     else f"part {part} by {keyword}",
                 )
-                for part, (value, group) in enumerate(sorted(groups.items()), start=1)
+                for part, (value, group) in enumerate(
+                    sorted(groups.items(), key=_numbers_first), start=1
+                )
             ]
     return []
+
+
+def _numbers_first(item: tuple[str, object]) -> tuple[float, str]:
+    """Texts that are numbers by their value, others after them."""
+    try:
+        return float(item[0]), item[0]
+    except ValueError:
+        return float("inf"), item[0]
 
 
 def _share_a_place(slices: Sequence[CtSlice]) -> bool:
