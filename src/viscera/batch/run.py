@@ -17,6 +17,7 @@ from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
 from viscera.dicom.deidentify import patient_identity
 from viscera.errors import OutputError, UsageError, VisceraError, option
+from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
 from viscera.inputs import as_volume
 from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
@@ -299,6 +300,9 @@ def _segment(
             threads=predictor.threads,
         ).shifted(read.hu_offset)
     outputs.check_volume(volume)
+    preview_mb = preview_peak_mb(volume) if options.outputs.preview else 0.0
+    memory_plan = MemoryPlan(predictor.bundle, volume, predictor.memory_limit_mb)
+    memory_plan.require(preview_mb, "the preview")
     with ThreadPoolExecutor(1) as hasher:
         # Only now: a header that is refused costs no reading of the whole file.
         digest = hasher.submit(content_digest, case.source)
@@ -308,6 +312,9 @@ def _segment(
     if options.keep_phi:
         provenance = {**segmentation.provenance, "patient": patient_identity(volume)}
         segmentation = replace(segmentation, provenance=provenance)
+    planned_mb = max(segmentation.provenance["planned_mb"], round(preview_mb))
+    provenance = {**segmentation.provenance, "planned_mb": planned_mb}
+    segmentation = replace(segmentation, provenance=provenance)
     signature = _signature(predictor, options, digest.result())
     if lease is not None and not lease.is_held:
         raise OutputError(

@@ -171,6 +171,11 @@ class Volume:
         return self.voxels.nbytes / 1e6 if isinstance(self.voxels, np.ndarray) else 0.0
 
     @property
+    def decoder_processes(self) -> int:
+        """How many processes decode voxels beside this one while they are read."""
+        return int(getattr(self.voxels, "decoder_processes", 0))
+
+    @property
     def data(self) -> Hu:
         """All voxels [i, j, k]; lazy ones are read from their file at every call, see `read`.
 

@@ -20,6 +20,8 @@ from viscera.runtime.resources import available_mb, require_memory
 BASE_MB = 165.0
 # The same where nothing but the network runs, as in the process that measures its peak.
 _RUN_BASE_MB = 117.0
+_DECODER_MB = 75.0  # a process that decodes slices
+_PICTURE_MB = 180.0  # what is drawn, and the libraries that draw
 _SLABS = 4  # of the scan, between the file and the grid
 _ORGAN_ROWS = 0.65  # of the body's rows, those between the first and last organ of a slice, at most
 # Bytes a voxel of the slab that is closed: a copy and bit masks; and bytes a voxel of an organ's
@@ -107,7 +109,7 @@ class MemoryPlan:
         need_mb = segment_peak_mb(
             self.bundle, patch, precision, grid, box, body=body, resident_mb=resident_mb
         )
-        return WindowPlan(patch, need_mb)
+        return WindowPlan(patch, max(need_mb, read_peak_mb(self.volume, grid)))
 
 
 def resident_during_read_mb(volume: Volume, grid: Grid) -> float:
@@ -137,7 +139,19 @@ def read_peak_mb(volume: Volume, grid: Grid) -> float:
     """
     slabs_mb = _SLABS * SLAB_PLANES * math.prod(volume.shape[:2]) * 4 / 1e6
     grid_mb = math.prod(grid.shape) * 4 / 1e6
-    return BASE_MB + resident_during_read_mb(volume, grid) + slabs_mb + grid_mb
+    decoders_mb = volume.decoder_processes * _DECODER_MB
+    return BASE_MB + resident_during_read_mb(volume, grid) + slabs_mb + grid_mb + decoders_mb
+
+
+def preview_peak_mb(volume: Volume) -> float:
+    """Peak MB of reading a finished scan once more and drawing its preview.
+
+    Args:
+        volume: the scan.
+    """
+    labels_mb = _ORGAN_ROWS * math.prod(volume.shape) / 1e6
+    work_mb = max(_PICTURE_MB, volume.decoder_processes * _DECODER_MB)
+    return BASE_MB + volume.resident_mb + labels_mb + work_mb
 
 
 def segment_peak_mb(

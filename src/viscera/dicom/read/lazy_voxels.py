@@ -54,6 +54,14 @@ class DicomVoxels:
         is_whole = all(has_whole_hu(ct_slice) for ct_slice in self.stack.slices)
         return np.dtype(np.int16 if is_whole else np.float32)
 
+    @property
+    def decoder_processes(self) -> int:
+        """How many processes decode beside this one while slabs are read."""
+        # A decoder takes the whole of a multi-frame file, so files count, not slices.
+        compressed = {s.file for s in self.stack.slices if s.raw_offset is None}
+        most = min(thread_count(self.threads), _MOST_DECODERS)
+        return min(most, max(1, len(compressed) // _SLICES_A_DECODER)) if compressed else 0
+
     def slabs(self) -> Iterator[Slab]:
         """See `LazyVoxels.slabs`."""
         for hu, findings in prefetch(self._decoded_slabs(), most=2):
@@ -66,7 +74,8 @@ class DicomVoxels:
 
     def _decoded_slabs(self) -> Iterator[Slab]:
         planes, dtype = self.stack.planes, self.dtype
-        with _SliceLoader(self.stack, self.threads, allow_bad=self.allow_bad_slices) as loader:
+        workers = max(1, self.decoder_processes)
+        with _SliceLoader(self.stack, workers, allow_bad=self.allow_bad_slices) as loader:
             for start in range(0, len(planes), SLAB_PLANES):
                 sources = planes[start : start + SLAB_PLANES]
                 hu: Hu = np.empty((*self.shape[:2], len(sources)), dtype=dtype, order="F")
@@ -83,12 +92,8 @@ class DicomVoxels:
 class _SliceLoader:
     """HU of slices, some of them decoded before they are needed; undecodable ones are filled."""
 
-    def __init__(self, stack: SliceStack, threads: int | None, *, allow_bad: bool) -> None:
+    def __init__(self, stack: SliceStack, workers: int, *, allow_bad: bool) -> None:
         self._slices, self._allow_bad = stack.slices, allow_bad
-        # A decoder takes the whole of a multi-frame file, so files count, not slices.
-        compressed = {s.file for s in stack.slices if s.raw_offset is None}
-        most = min(thread_count(threads), _MOST_DECODERS)
-        workers = max(1, min(most, len(compressed) // _SLICES_A_DECODER))
         self._pool, self._lookahead = ThreadPoolExecutor(workers), 2 * workers
         self._readers: SimpleQueue[PixelReader] = SimpleQueue()
         for _ in range(workers):
