@@ -2,15 +2,18 @@
 # make check   set up and run linters, types and tests
 #              VENV=.venv-full EXTRAS=dev,dicom,train tests DICOM and training too
 # make test-fast  the tests for daily work, under two minutes
+# make fuzz    damaged inputs of every kind for a while: SECONDS=600 SEED=1
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv
 WEIGHTS ?= runs/weights
 EXTRAS ?= dev
 WORKERS ?= 2
+SECONDS ?= 300
+SEED ?= 0
 BIN = $(VENV)/bin
 
-.PHONY: demo check lint test test-fast bench weights docs clean
+.PHONY: demo check lint test test-fast fuzz bench weights docs clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo
@@ -37,6 +40,9 @@ test: $(VENV)/installed-dev
 
 test-fast: $(VENV)/installed-dev
 	$(BIN)/python -m pytest -n $(WORKERS) -m 'not slow'
+
+fuzz: $(VENV)/installed-dev
+	$(BIN)/python -m tests.fuzz.run --seconds $(SECONDS) --seed $(SEED)
 
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/reference.py

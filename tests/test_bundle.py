@@ -175,3 +175,10 @@ def test_external_weights_are_seen_however_they_are_spelled(how):
     plain = _varint(1 << 3) + _varint(8) + _field(7, _field(5, _field(9, bytes(16))))
     assert not names_external_data(plain)
     assert not names_external_data(b"no model")
+
+
+@pytest.mark.parametrize("text", ["dw\\u0007.net", "a\\u001b[31m.b", "\\u0000"])
+def test_texts_hold_no_control_characters(tmp_path, text):
+    """They end in names of files and in terminals, and a run could not be read back."""
+    with pytest.raises(BundleError, match="without control characters at 'name'"):
+        read_bundle(edited(tmp_path, '"test.net"', f'"{text}"'))

@@ -380,3 +380,58 @@ def test_odd_names_reach_no_terminal_and_leave_utf8(tmp_path, small_phantom, nea
     assert json.loads(done.stdout.decode("utf-8"))["case"]
     for file in ("o_report.json", "o_statistics.csv"):
         assert "udcff" in (tmp_path / file).read_text(encoding="utf-8")
+
+
+# Circumstances
+
+
+def shell(text, *arguments, cwd):
+    call = ["bash", "-c", text, "bash", *map(str, arguments)]
+    return subprocess.run(call, capture_output=True, text=True, check=False, cwd=cwd)
+
+
+VISCERA = f'"{sys.executable}" -m viscera'
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="uses bash and /dev/full")
+def test_closed_and_full_streams(tmp_path, scans, nearest):
+    segment = f'{VISCERA} segment "$1" -b "$2" -o'
+    done = shell(f"{segment} a.nii.gz 2>&-", scans / "b.nii.gz", nearest, cwd=tmp_path)
+    assert done.returncode == 0
+    assert (tmp_path / "a.nii.gz").exists()
+    done = shell(f"{segment} b.nii.gz >&- 2>&-", scans / "b.nii.gz", nearest, cwd=tmp_path)
+    assert done.returncode == 0
+    for options in ("--json -q", "--json"):
+        call = f"{segment} c.nii.gz --overwrite {options} > /dev/full"
+        done = shell(call, scans / "b.nii.gz", nearest, cwd=tmp_path)
+        assert done.returncode == 5
+        assert "found No space left on device; print to another place" in done.stderr
+        assert "Traceback" not in done.stderr
+    done = shell(f"{VISCERA} info | true", cwd=tmp_path)
+    assert done.stderr == ""
+
+
+@pytest.mark.hostile(76)
+@pytest.mark.skipif(sys.platform != "linux", reason="uses ulimit")
+@pytest.mark.parametrize("limit_kb", [600_000, 900_000, 1_200_000])
+def test_a_limit_on_addresses_ends_in_a_sentence(tmp_path, scans, limit_kb):
+    """Whatever library meets it, in whatever words: no word of exporting or installing anything."""
+    call = f'ulimit -v {limit_kb}; {VISCERA} segment "$1" -o o.nii.gz -q'
+    done = shell(call, scans / "b.nii.gz", cwd=tmp_path)
+    assert done.returncode == 7, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "memory" in done.stderr
+    assert "export" not in done.stderr
+    assert not list(tmp_path.glob("o.nii.gz"))
+
+
+@pytest.mark.parametrize("value", ["nan", "inf", "-inf"])
+def test_an_offset_that_is_no_number_is_refused(tmp_path, scans, nearest, value):
+    with pytest.raises(UsageError, match="finite number of HU"):
+        run("segment", scans / "b.nii.gz", "-o", tmp_path / "o.nii.gz", "-b", nearest,
+            "--hu-offset", value)  # fmt: skip
+
+
+def test_an_option_that_would_do_nothing_is_refused(tmp_path, scans, nearest):
+    with pytest.raises(UsageError, match="add it, or leave the other out"):
+        run("segment", scans / "b.nii.gz", "-o", tmp_path / "o.nii.gz", "-b", nearest, "--labelmap")

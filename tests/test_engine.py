@@ -140,3 +140,25 @@ def test_a_failure_is_named_by_its_last_line(tmp_path):
     with pytest.raises(BundleError) as caught:
         open_engine(bundle)
     assert "cpp:" not in caught.value.found.split(";")[0]
+
+
+@pytest.mark.hostile(77)
+def test_the_limits_of_a_container_are_respected(tmp_path, monkeypatch):
+    from viscera.runtime import resources
+
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(resources, "_CGROUP_CPU", tmp_path / "cpu.max")
+    monkeypatch.setattr(resources, "_CGROUP_MEMORY", ((tmp_path, "memory.max", "memory.current"),))
+    usable = resources.thread_count()
+    (tmp_path / "cpu.max").write_text("100000 100000\n")
+    assert resources.thread_count() == 1
+    (tmp_path / "cpu.max").write_text("max 100000\n")
+    assert resources.thread_count() == usable
+    (tmp_path / "memory.max").write_text("900000000\n")
+    (tmp_path / "memory.current").write_text("500000000\n")
+    (tmp_path / "memory.stat").write_text("anon 1\ninactive_file 100000000\n")
+    assert resources.available_mb() == pytest.approx(500.0)
+    (tmp_path / "memory.max").write_text("max\n")
+    assert resources.available_mb() > 500
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    assert resources.thread_count() == 1

@@ -223,7 +223,7 @@ def has_bf16():
     disable_telemetry()
     import openvino
 
-    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+    return openvino.Core().get_property("CPU", "INFERENCE_PRECISION_HINT").get_type_name() == "bf16"
 
 
 @pytest.mark.hostile(36)
@@ -233,9 +233,9 @@ def has_bf16():
 def test_fifteen_hundred_slices_fit_into_a_gigabyte(tmp_path, bundle):
     """A body of 512 x 512 x 1500 under a limit of 1 GB, by the kernel's own count.
 
-    Without bf16 the default network takes a fifth more.
+    Statistics, preview and report are made too. Without bf16 the default network takes more.
     """
-    limit_mb = 1000 if bundle == "paper" or has_bf16() else 1200
+    limit_mb = 1000 if bundle == "paper" or has_bf16() else 1300
     plane = np.full((512, 512), -1000, np.int16)
     x, y = np.ogrid[:512, :512]
     plane[((x - 256) / 200) ** 2 + ((y - 256) / 140) ** 2 < 1] = 50
@@ -254,7 +254,7 @@ def test_fifteen_hundred_slices_fit_into_a_gigabyte(tmp_path, bundle):
         "print(int(status.split('VmHWM:')[1].split()[0]) * 1024 / 1e6)\n"
     )
     call = ["segment", str(tmp_path / "ct.nii.gz"), "-o", str(tmp_path / "labels.nii.gz")]
-    call += ["-b", bundle, "--memory-limit", f"{limit_mb}M", "-q"]
+    call += ["-b", bundle, "--memory-limit", f"{limit_mb}M", "-q", "-s", "-p", "--report"]
     done = subprocess.run(
         [sys.executable, "-c", script, *call], capture_output=True, text=True, check=True
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import re
 import types
 import typing
 from collections.abc import Mapping
@@ -18,6 +19,8 @@ from typing import Any, TypeVar
 from viscera.errors import BundleError, UsageError, VisceraError
 
 T = TypeVar("T")
+# They end in terminals, tables and file names; line ends and tabs are text.
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _HIGHEST_NUMBER = 1e12
 _REMEDY = "correct the file"
 
@@ -106,6 +109,8 @@ class _Loader:
             raise self._refusal(f"float at '{place}'", repr(value)[:40])
         if hint is not Any and type(value) is not hint:
             raise self._refusal(f"{hint.__name__} at '{place}'", repr(value))
+        if type(value) is str and _CONTROL.search(value):
+            raise self._refusal(f"text without control characters at '{place}'", repr(value)[:80])
         return value
 
     def _refusal(self, expected: str, found: str) -> VisceraError:

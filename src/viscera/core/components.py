@@ -77,6 +77,25 @@ def find_components(labels: Labels, ids: Sequence[int]) -> Iterator[OrganCompone
         yield _organ_components(labels, organ, box)
 
 
+def count_components(labels: Labels, ids: Sequence[int]) -> dict[int, int]:
+    """How many components each of these labels has; absent ones are left out.
+
+    Args:
+        labels: [i, j, k] uint8 label map.
+        ids: labels of organs, at most 16.
+    """
+    counts = {}
+    for organ, box in organ_boxes(labels, ids).items():
+        slabs = [_connected_parts(labels, organ, slab_box) for slab_box in _slab_boxes(box)]
+        first = np.cumsum([0, *(count for _, count in slabs)])
+        touching = [
+            _touching_pairs(low[..., -1], high[..., 0]) + first[n : n + 2] - 1
+            for n, ((low, _), (high, _)) in enumerate(pairwise(slabs))
+        ]
+        counts[organ] = int(_join(first[-1], touching).max()) + 1
+    return counts
+
+
 class _LabelledSlab(NamedTuple):
     """The connected parts within one slab.
 
@@ -125,13 +144,10 @@ def _slab_boxes(box: Box) -> Iterator[Box]:
 
 
 def _label_slab(labels: Labels, organ: int, box: Box) -> _LabelledSlab:
-    """The connected parts of an organ within one slab."""
+    """The connected parts of an organ within one slab, measured."""
     import cc3d  # slow to import
 
-    mask = np.asfortranarray(labels[box] == organ)  # cc3d keeps the layout it is given
-    ids, count = cc3d.connected_components(
-        mask.view(np.uint8), connectivity=26, return_N=True, binary_image=True
-    )
+    ids, count = _connected_parts(labels, organ, box)
     statistics = cc3d.statistics(ids, no_slice_conversion=True)
     corner = np.array([part.start for part in box], dtype=np.float64)
     return _LabelledSlab(
@@ -140,6 +156,17 @@ def _label_slab(labels: Labels, organ: int, box: Box) -> _LabelledSlab:
         statistics["voxel_counts"][1:].astype(np.int64),
         statistics["centroids"][1:] + corner,
     )
+
+
+def _connected_parts(labels: Labels, organ: int, box: Box) -> tuple[ComponentIds, int]:
+    """Numbers from 1 of the connected parts of an organ in a box, and how many there are."""
+    import cc3d  # slow to import
+
+    mask = np.asfortranarray(labels[box] == organ)  # cc3d keeps the layout it is given
+    ids, count = cc3d.connected_components(
+        mask.view(np.uint8), connectivity=26, return_N=True, binary_image=True
+    )
+    return ids, count
 
 
 def _touching_pairs(low: ComponentIds, high: ComponentIds) -> NDArray[np.int64]:

@@ -21,7 +21,7 @@ BASE_MB = 165.0
 # The same where nothing but the network runs, as in the process that measures its peak.
 _RUN_BASE_MB = 117.0
 _DECODER_MB = 75.0  # a process that decodes slices
-_PICTURE_MB = 180.0  # what is drawn, and the libraries that draw
+_PICTURE_MB = 160.0  # what is drawn, and the libraries that draw
 _SLABS = 4  # of the scan, between the file and the grid
 _ORGAN_ROWS = 0.65  # of the body's rows, those between the first and last organ of a slice, at most
 # Bytes a voxel of the slab that is closed: a copy and bit masks; and bytes a voxel of an organ's

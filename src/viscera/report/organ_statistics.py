@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from viscera.core.components import find_components
+from viscera.core.components import count_components
 from viscera.report.scan_pass import ScanPass, scan_pass
 from viscera.segmentation import Segmentation
 
@@ -57,7 +57,7 @@ def measure_organs(
     labels = segmentation.labels
     scan = scan or scan_pass(segmentation.volume, labels)
     ids = [organ.id for organ in segmentation.organs]
-    pieces = {parts.organ: parts.voxels.size for parts in find_components(labels, ids)}
+    pieces = count_components(labels, ids)
     cut = segmentation.cut_organs()
     results = []
     for organ in segmentation.organs:

@@ -14,6 +14,7 @@ _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup"), "memory.max", "memory.current"),
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
+_CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
 _UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
 
 
@@ -139,7 +140,7 @@ def require_memory(
 def _cgroup_cpus() -> int:
     """CPUs that a cgroup's quota allows, rounded up; many where there is no quota."""
     with suppress(OSError, ValueError):
-        quota, period = Path("/sys/fs/cgroup/cpu.max").read_text(encoding="ascii").split()
+        quota, period = _CGROUP_CPU.read_text(encoding="ascii").split()
         return max(1, -(-int(quota) // int(period)))
     with suppress(OSError, ValueError):
         v1 = Path("/sys/fs/cgroup/cpu")
