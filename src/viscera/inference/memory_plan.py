@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import NamedTuple
 
 from viscera.bundle.spec import Bundle, Patch, Precision
@@ -11,7 +12,7 @@ from viscera.core.boxes import Box
 from viscera.core.volume import SLAB_PLANES, Volume
 from viscera.errors import option
 from viscera.grid.grid import Grid
-from viscera.inference.windows import fit_window_size
+from viscera.inference.windows import AxisWindows, fit_window_size
 from viscera.localise.preprocess import COPY_BELOW_SHARE
 from viscera.postprocess.closing import SLAB_SLICES
 from viscera.runtime.resources import available_mb, require_memory
@@ -204,9 +205,12 @@ def _network_peak_mb(
     # What grows with the window is all but the engine's code.
     run_mb += BASE_MB - _RUN_BASE_MB
     run_mb *= math.prod(patch.size) / math.prod(bundle.patch.size)
-    # Scores that neighbouring windows share; where several lie side by side, all their sums.
+    # Scores that windows above each other share; where several lie side by side, all their sums.
     side_by_side = box_shape[2] > patch.size[0] or box_shape[1] > patch.size[1]
-    slices = patch.size[2] * (side_by_side + patch.overlap)
+    depth = patch.size[2]
+    z = AxisWindows.fit(box_shape[0], depth, patch.overlap, gaussian=False, sigma=patch.sigma)
+    shared = max((depth - (high - low) for low, high in pairwise(z.starts)), default=0)
+    slices = depth * side_by_side + shared
     # The window itself, and the slab that it is cut from, where that must be padded.
     slab_pixels = math.prod(
         max(n, size) for n, size in zip(box_shape[1:], patch.size[1::-1], strict=True)
