@@ -24,6 +24,7 @@ from viscera.io.failure_list import FailureList
 from viscera.predictor import Predictor
 from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
+from viscera.runtime.resources import no_memory_error
 from viscera.runtime.stages import Progress, Stages
 
 _LOOK_AGAIN_S = 1.0  # at cases that other workers hold
@@ -277,6 +278,8 @@ def _segment_unless_finished(
             return _segment(case, predictor, options, outputs, on_progress, lease)
     except VisceraError as error:
         return CaseResult(case, error=error)
+    except MemoryError:  # of this case; the next may be smaller
+        return CaseResult(case, error=no_memory_error(case.shown))
 
 
 def _segment(
