@@ -9,10 +9,14 @@ from typing import Protocol
 
 from viscera.core.organs import Organ
 from viscera.core.volume import Labels, Volume
-from viscera.dicom.write.rtstruct import check_rtstruct_source
-from viscera.dicom.write.seg import check_seg_source
 from viscera.errors import UsageError
-from viscera.io.dicom_files import write_dicom_rtstruct, write_dicom_seg, write_dicom_seg_labelmap
+from viscera.io.dicom_files import (
+    check_dicom_rtstruct,
+    check_dicom_seg,
+    write_dicom_rtstruct,
+    write_dicom_seg,
+    write_dicom_seg_labelmap,
+)
 from viscera.io.seg_nrrd import write_seg_nrrd
 from viscera.io.write import write_labels
 
@@ -62,12 +66,12 @@ class OutputType:
 
 OUTPUT_TYPES = {
     "nifti": OutputType(".nii.gz", write_labels),
-    "dicom_seg": OutputType("_seg.dcm", write_dicom_seg, check_seg_source),
-    "dicom_rtstruct": OutputType("_rtstruct.dcm", write_dicom_rtstruct, check_rtstruct_source),
+    "dicom_seg": OutputType("_seg.dcm", write_dicom_seg, check_dicom_seg),
+    "dicom_rtstruct": OutputType("_rtstruct.dcm", write_dicom_rtstruct, check_dicom_rtstruct),
     "seg_nrrd": OutputType(".seg.nrrd", write_seg_nrrd),
 }
 # DICOM SEG in its newer form, one number a pixel instead of one bit plane an organ.
-SEG_LABELMAP = OutputType("_seg.dcm", write_dicom_seg_labelmap, check_seg_source)
+SEG_LABELMAP = OutputType("_seg.dcm", write_dicom_seg_labelmap, check_dicom_seg)
 _TYPES_BY_SUFFIX = {".seg.nrrd": "seg_nrrd", ".dcm": "dicom_seg"}
 
 
