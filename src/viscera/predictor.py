@@ -214,7 +214,7 @@ class Predictor:
         """
         options = [self.engine_name, self.precision, self.low_memory]
         digest = digest_of(replace(self.bundle, folder=Path()), options, settings)
-        return f"viscera {__version__} {digest[:16]}"
+        return f"viscera {__version__} {digest[:12]}"
 
     def _upright(self, volume: Volume) -> Volume:
         """The volume on a rectangular grid; the very same where it is not sheared.

@@ -9,7 +9,7 @@ from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
 
-_MOST_BYTES, _BLOCK_BYTES = 8_000_000_000, 1 << 22
+_MOST_BYTES, _BLOCK_BYTES = 2_000_000_000, 1 << 22
 
 
 def digest_of(*values: object) -> str:
@@ -26,7 +26,7 @@ def digest_of(*values: object) -> str:
 
 
 def file_sha256(path: Path) -> str:
-    """Checksum of a file: of its first 8 GB and its size, so that none takes for ever.
+    """Checksum of a file: of its first 2 GB and its size, so that none takes for ever.
 
     Args:
         path: a regular file.
