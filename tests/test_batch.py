@@ -24,7 +24,7 @@ from viscera.batch.plan import plan_batch
 from viscera.batch.run import BatchOptions, OutputOptions
 from viscera.cli.main import viscera as command
 from viscera.core.phantom import make_phantom
-from viscera.errors import BatchError, OutputError
+from viscera.errors import BatchError, OutputError, VisceraError
 from viscera.io.scan_files import distinct_names, find_scans
 from viscera.io.write import write_volume
 from viscera.runtime.leases import LeaseFolder
@@ -323,7 +323,7 @@ def test_what_fails_while_writing_leaves_nothing(tmp_path, scan, nearest):
     assert "expected a writable output, found File too large" in failed.stderr
     assert list(out.parent.iterdir()) == []
     subprocess.run(call, check=True)
-    assert sorted(p.name for p in out.parent.iterdir()) == ["o.nii.gz", "o_preview.png"]
+    assert sorted(p.name for p in out.parent.glob("o*")) == ["o.nii.gz", "o_preview.png"]
 
 
 @pytest.mark.hostile(70)
@@ -466,3 +466,155 @@ def test_an_archive_without_a_scan_is_a_failed_case(tmp_path, scans, nearest):
         run("segment", scans, "-o", tmp_path / "out", "-b", nearest_bundle(tmp_path / "n"))
     assert "notes.zip,4,a CT series" in (tmp_path / "out" / "failures.csv").read_text()
     assert nearest
+
+
+# What overwriting may remove
+
+
+def test_overwriting_removes_what_viscera_made_and_nothing_else(tmp_path, scans, nearest):
+    out = tmp_path / "out"
+    call = ("segment", scans / "a.nii.gz", scans / "b.nii.gz", "-o", out, "-b", nearest)
+    run(*call, "-s", "--masks")
+    (out / "a_preview.png").write_text("mine")
+    (out / "a.seg.nrrd").write_text("mine")
+    truth = tmp_path / "truth"
+    (out / "a_masks").rename(truth)
+    (out / "a_masks").symlink_to(truth)
+    edited = out / "a_statistics.csv"
+    edited.write_text("corrected")
+    run(*call, "--overwrite", "--hu-offset", "1")
+    assert (out / "a_preview.png").read_text() == (out / "a.seg.nrrd").read_text() == "mine"
+    assert (truth / "liver.nii.gz").exists()
+    assert edited.read_text() == "corrected"
+    assert not (out / "a_statistics.json").exists()
+
+
+def test_the_scan_is_never_removed(tmp_path, scan, nearest):
+    source = tmp_path / "x_seg.dcm"
+    shutil.copy(scan, source)
+    for options in ((), ("--overwrite", "--hu-offset", "1"), ("--overwrite", "-s", "-p")):
+        run("segment", source, "-o", tmp_path / "x.nii.gz", "-b", nearest, *options)
+        assert source.read_bytes() == scan.read_bytes()
+
+
+@pytest.mark.parametrize("labels", ["removed", "emptied"])
+def test_no_picture_of_another_scan_stays_beside_new_labels(tmp_path, scans, nearest, labels):
+    """Removing the label map is how people have a case done again."""
+    out = tmp_path / "out"
+    call = ("segment", scans / "a.nii.gz", scans / "b.nii.gz", "-o", out, "-b", nearest)
+    run(*call, "-s", "-p")
+    other, _ = make_phantom(9, shape=(40, 40, 30), spacing_mm=(8.5, 7.0, 10.0), noise_hu=5)
+    write_volume(scans / "a.nii.gz", other, overwrite=True)
+    if labels == "removed":
+        (out / "a.nii.gz").unlink()
+    else:
+        (out / "a.nii.gz").write_bytes(b"")
+    with pytest.raises(BatchError):
+        run(*call)
+    assert "other settings" in (out / "failures.csv").read_text() or labels == "emptied"
+    run(*call, "--overwrite")
+    assert [p.name for p in out.glob("a*")] == ["a.nii.gz"]
+
+
+def test_a_strict_run_does_not_trust_one_that_was_not(tmp_path, small_phantom, nearest):
+    folder = tmp_path / "in"
+    shifted = small_phantom[0].shifted(1024).data
+    for name in ("a", "b"):
+        write_volume(folder / f"{name}.nii.gz", viscera.Volume.of(shifted, small_phantom[0].affine))
+    call = ("segment", folder, "-o", tmp_path / "out", "-b", nearest)
+    assert done(run(*call)) == (2, 0)
+    with pytest.raises(BatchError):
+        run(*call, "--strict")
+    assert done(run(*call)) == (0, 2)
+
+
+# What cannot be visited or written
+
+
+def test_links_and_odd_files_among_scans_are_named(tmp_path, scan, nearest):
+    folder, elsewhere = tmp_path / "in", tmp_path / "elsewhere"
+    for place in (folder, elsewhere):
+        place.mkdir()
+        shutil.copy(scan, place / "ct.nii.gz")
+    (folder / "linked").symlink_to(elsewhere)
+    (folder / "gone.nii.gz").symlink_to(tmp_path / "nothing")
+    (folder / "loop.nii.gz").symlink_to(folder / "loop.nii.gz")
+    os.mkfifo(folder / "fifo.nii.gz")
+    out = tmp_path / "out"
+    run("segment", folder, "-o", out, "-b", nearest)
+    rows = (out / "failures.csv").read_text()
+    for name in ("linked", "gone.nii.gz", "loop.nii.gz", "fifo.nii.gz"):
+        assert f"{name},,a scan," in rows
+
+
+def test_an_archive_beside_slices_is_a_case(tmp_path, series, nearest):
+    series(tmp_path / "in")
+    series(tmp_path / "other", patient="P2", study="2")
+    shutil.make_archive(str(tmp_path / "in" / "other"), "zip", tmp_path / "other")
+    result = run("segment", tmp_path / "in", "-o", tmp_path / "out", "-b", nearest)
+    assert done(result)[0] == 2
+
+
+@pytest.mark.parametrize("kind", ["long file", "long folders", "long argument", "loop"])
+def test_names_that_no_file_system_holds_end_no_batch(tmp_path, scan, nearest, kind):
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    shutil.copy(scan, folder / "a.nii.gz")
+    inputs = [folder]
+    if kind == "long file":
+        shutil.copy(scan, folder / ("b" * 248 + ".nii.gz"))
+    elif kind == "long folders":
+        for parent in ("P" * 130, "Q" * 130):
+            (folder / parent).mkdir()
+            shutil.copy(scan, folder / parent / ("C" * 130 + ".nii.gz"))
+    elif kind == "long argument":
+        inputs.append(tmp_path / ("x" * 300))
+    else:
+        (tmp_path / "loop").symlink_to(tmp_path / "loop")
+        inputs.append(tmp_path / "loop")
+    try:
+        result = run("segment", *inputs, "-o", out, "-b", nearest)
+    except BatchError:
+        assert kind not in ("long file", "long folders")
+    else:
+        assert done(result)[0] == (2 if kind == "long file" else 3)
+    assert (out / "a.nii.gz").exists()
+    with pytest.raises(VisceraError):
+        run("segment", folder, folder, "-o", tmp_path / ("y" * 300), "-b", nearest)
+
+
+@pytest.mark.parametrize("kind", ["folder", "loop", "empty"])
+def test_a_lease_that_is_none_makes_nobody_wait_for_ever(tmp_path, monkeypatch, kind):
+    monkeypatch.setattr("viscera.runtime.leases._WRITTEN_AFTER_S", 0.05)
+    path = tmp_path / "case.lease"
+    if kind == "folder":
+        path.mkdir()
+    elif kind == "loop":
+        path.symlink_to(path)
+    else:
+        path.write_bytes(b"")
+    leases = LeaseFolder(tmp_path)
+    if kind == "empty":
+        assert leases.take("case") is None
+        time.sleep(0.1)
+        with leases.take("case") as lease:
+            assert lease.is_held
+    else:
+        with pytest.raises(OutputError):
+            leases.take("case")
+
+
+@pytest.mark.hostile(69)
+def test_lists_do_not_name_the_patient(tmp_path, scan, series, nearest):
+    def report(data, _k):
+        data.Modality = "SR"
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+
+    folder = tmp_path / "in"
+    path = next(series(folder / "sr", patient="Zeta", edit=report).iterdir())
+    path.rename(path.with_name("Name^Zeta_report.dcm"))
+    shutil.copy(scan, folder / "ct.nii.gz")
+    result = run("segment", folder, "-o", tmp_path / "out", "-b", nearest)
+    listed = (tmp_path / "out" / "failures.csv").read_text()
+    assert "Zeta" not in listed + result.stderr
+    assert "DICOM, but no CT (SR)" in listed

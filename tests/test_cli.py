@@ -53,7 +53,7 @@ def test_one_file_with_everything_beside_it(tmp_path, scans, nearest):
     out = tmp_path / "out"
     names = {p.name for p in out.iterdir()}
     assert names == {
-        "liver.nii.gz", "liver_masks", "liver_statistics.json", "liver_statistics.csv",
+        ".viscera", "liver.nii.gz", "liver_masks", "liver_statistics.json", "liver_statistics.csv",
         "liver_preview.png", "liver_report.json", "liver_itksnap.txt", "liver_slicer.ctbl",
     }  # fmt: skip
     report = json.loads((out / "liver_report.json").read_text())

@@ -18,6 +18,7 @@ from viscera.dicom.read.decoder_process import DecoderDiedError, DecoderProcess
 from viscera.dicom.read.files import SourceFile, begins_as_dicom
 from viscera.errors import InputError, NothingToSegmentError, ResourceError, VisceraError
 from viscera.io.read import open_volume, read_volume
+from viscera.io.scan_files import result_name
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 
@@ -758,6 +759,14 @@ def test_what_is_there_instead_of_ct_is_said(tmp_path):
         ("GB18030", "王^小东", "王小东"),
         (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎", "山田太郎 CT"),
         ("ISO_IR 192", "ＡＢＥ^Ken", "abe_scan"),  # full width
+        ("ISO_IR 100", "O'Brien^Ann", "OBrien"),
+        ("ISO_IR 100", "O'Brien^Ann", "O_Brien"),
+        ("ISO_IR 100", "Größer^Jo", "groesser_x"),
+        ("ISO_IR 100", "Größer^Jo", "GROSSER"),
+        ("ISO_IR 100", "Ødegård^Kari", "Odegard"),
+        ("ISO_IR 100", "Renée^Zoë", "renee ct"),
+        ("ISO_IR 192", "Nguyễn^Thị", "Nguyen_2"),
+        ("ISO_IR 100", "Li^Wu", "Li1"),
     ],
 )
 def test_names_are_known_in_every_character_set(tmp_path, charset, name, folder):
@@ -780,6 +789,11 @@ def test_names_are_known_in_every_character_set(tmp_path, charset, name, folder)
         ("PatientBirthDate", "19610704", "ct_610704"),
         ("SeriesDate", "20190921", "2019-09-21_abdomen"),
         ("AcquisitionDate", "20190921", "21092019"),
+        ("PatientID", "000123456", "123456"),
+        ("PatientBirthDate", "19910203", "03.02.91"),
+        ("PatientBirthDate", "19010203", "1901-Feb-03"),
+        ("PatientBirthDate", "19010203", "03Feb1901"),
+        ("PatientBirthDate", "19010203", "1901年02月03日"),
         ("OtherPatientIDs", "MRN778", "mrn778 ct"),
         ("PatientBirthName", "Kowalska", "kowalska"),
     ],
@@ -837,3 +851,43 @@ def test_headers_without_end_are_given_up(tmp_path, how):
     with pytest.raises(VisceraError):
         read_volume(tmp_path)
     assert time.monotonic() - start_s < 30
+
+
+@pytest.mark.hostile(69)
+@pytest.mark.parametrize("series", ["1.2.3.1:2", "1.2.3.1", "all", None])
+def test_parts_and_all_series_keep_the_patient_out_of_names(tmp_path, series):
+    folder = tmp_path / "Mustermann_Erika"
+
+    def report(data, _k):
+        data.PatientName = data.PatientID = ""
+        data.Modality = "SR"
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.88.67"
+
+    (path,) = write_series(folder, stored((1, 12, 16)), uid="1.2.1", edit=report)
+    path.rename(folder / "0dose")
+    named = set_to(PatientName="Mustermann^Erika")
+    write_series(folder / "ct", stored((3, 12, 16)), uid="1.2.3.1", edit=named)
+    assert result_name(folder, series).startswith("ct_")
+    assert result_name(folder, series).endswith("_2") == (series == "1.2.3.1:2")
+
+
+@pytest.mark.parametrize("mixed", ["kernels", "frames of reference"])
+def test_reconstructions_among_each_other_are_named(tmp_path, mixed):
+    def edit(data, k):
+        if mixed == "kernels":
+            data.ConvolutionKernel = "B30f" if k % 2 else "B70f"
+        else:
+            data.FrameOfReferenceUID = f"1.2.{k % 2}"
+
+    write_series(tmp_path, stored(), edit=edit)
+    assert "dicom-mixed" in codes(open_volume(tmp_path))
+    with pytest.raises(InputError):
+        open_volume(tmp_path, strict=True)
+
+
+def test_parts_one_after_another_are_no_mixture(tmp_path):
+    def edit(data, k):
+        data.KVP = 100 if k < 4 else 120
+
+    write_series(tmp_path, stored(), edit=edit)
+    assert "dicom-mixed" not in codes(open_volume(tmp_path))

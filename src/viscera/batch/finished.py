@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -14,6 +16,7 @@ from viscera.runtime.small_files import read_json_file
 
 # Within the folder of a batch: records and leases of its cases.
 STATE_FOLDER = ".viscera"
+_LONGEST_NAME_BYTES = 200
 
 
 def record_path(labels_path: Path, case: str) -> Path:
@@ -23,7 +26,18 @@ def record_path(labels_path: Path, case: str) -> Path:
         labels_path: of its label map.
         case: its name.
     """
-    return labels_path.parent / STATE_FOLDER / f"{case}.json"
+    return labels_path.parent / STATE_FOLDER / f"{state_name(case)}.json"
+
+
+def state_name(case: str) -> str:
+    """What the files of a case's state are called: as the case, if such a name is not too long.
+
+    Args:
+        case: its name.
+    """
+    if len(os.fsencode(case)) <= _LONGEST_NAME_BYTES:
+        return case
+    return hashlib.sha256(os.fsencode(case)).hexdigest()
 
 
 def write_record(
@@ -33,6 +47,7 @@ def write_record(
     *,
     beside: Path,
     content_in: Path | None = None,
+    strict: bool = False,
 ) -> None:
     """Leave the record: first with the files still elsewhere, again once all are in place.
 
@@ -44,6 +59,7 @@ def write_record(
         files: each file, and what else shaped it.
         beside: the folder that the files lie in or below.
         content_in: the folder in which they still are; None once they are in place.
+        strict: warnings would have refused the scan.
 
     Raises:
         OutputError: not writable.
@@ -54,11 +70,18 @@ def write_record(
         name = str(file.relative_to(beside))
         digest = file_sha256((content_in or beside) / name)
         listed[name] = {"sha256": digest, "shaped_by": shaped_by}
-    content = {"signature": signature, "complete": content_in is None, "files": listed}
+    content = {
+        "signature": signature,
+        "complete": content_in is None,
+        "strict": strict,
+        "files": listed,
+    }
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
 
 
-def is_finished(path: Path, signature: str, files: Mapping[Path, str], *, beside: Path) -> bool:
+def is_finished(
+    path: Path, signature: str, files: Mapping[Path, str], *, beside: Path, strict: bool = False
+) -> bool:
     """Whether a record says that all these files were made so, and they are still what they were.
 
     Args:
@@ -66,9 +89,12 @@ def is_finished(path: Path, signature: str, files: Mapping[Path, str], *, beside
         signature: as this run would leave it.
         files: each file that this run would write, and what else shapes it.
         beside: the folder that the files lie in or below.
+        strict: only a strict run counts.
     """
     record = _read(path)
     if record.get("signature") != signature or record.get("complete") is not True:
+        return False
+    if strict and record.get("strict") is not True:
         return False
     listed = _listed_files(record)
     return all(
@@ -103,19 +129,29 @@ def _is_as_listed(file: Path, listed: Mapping[str, Any], beside: Path) -> bool:
     return False
 
 
-def listed_files(path: Path, *, beside: Path) -> list[Path]:
-    """The files of the set that a record lists, as far as they lie where a set's files lie.
+def files_of_other_work(path: Path, signature: str, *, beside: Path) -> list[Path]:
+    """The files of a record of another signature that are still what it says; none of its own.
 
     Args:
         path: of the record.
+        signature: of this run.
         beside: the folder that the files lie in or below.
     """
-    names = [Path(name) for name in _listed_files(_read(path))]
+    record = _read(path)
+    listed = _listed_files(record)
+    if record.get("signature") == signature:
+        return []
+    files = (beside / name for name in listed if _lies_within(Path(name)))
     return [
-        beside / name
-        for name in names
-        if not name.is_absolute() and ".." not in name.parts and len(name.parts) <= 2
+        file
+        for file in files
+        if not (file.is_symlink() or file.parent.is_symlink())
+        and _is_as_listed(file, listed, beside)
     ]
+
+
+def _lies_within(name: Path) -> bool:
+    return not name.is_absolute() and ".." not in name.parts and len(name.parts) <= 2
 
 
 def _listed_files(record: Mapping[str, Any]) -> dict[str, Any]:

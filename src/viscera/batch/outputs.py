@@ -8,11 +8,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.batch.finished import is_finished, listed_files, may_be_replaced, write_record
-from viscera.core.organs import ORGANS, Organ
+from viscera.batch.finished import (
+    files_of_other_work,
+    is_finished,
+    may_be_replaced,
+    write_record,
+)
+from viscera.core.organs import Organ
 from viscera.core.volume import Volume
-from viscera.errors import OutputError, UsageError, VisceraError, Wording, option, python_wording
-from viscera.io.nifti.read import is_viscera_result, read_description
+from viscera.errors import OutputError, UsageError, Wording, option, python_wording
 from viscera.io.nifti.write import check_nifti_name
 from viscera.io.output_types import OUTPUT_TYPES, SEG_LABELMAP, OutputType
 from viscera.io.write import write_itksnap_labels, write_slicer_colours
@@ -29,7 +33,6 @@ from viscera.runtime.staging import move_together, staging_folder
 from viscera.segmentation import Segmentation
 
 _SUFFIXES = (".nii.gz", ".nii")
-_DESCRIPTION_BYTES = 79
 
 
 @dataclass(frozen=True)
@@ -59,16 +62,6 @@ class OutputOptions:
     wording: Wording = python_wording
 
 
-_EVERY_FILE = OutputOptions(
-    masks=True,
-    statistics=True,
-    preview=True,
-    report=True,
-    tables=True,
-    output_types=tuple(OUTPUT_TYPES),
-)
-
-
 @dataclass(frozen=True)
 class CaseOutputs:
     """The files of one case: a set that appears as a whole; its record says when it is finished.
@@ -80,7 +73,9 @@ class CaseOutputs:
         options: which others there are.
         signature: what makes them, from what; kept in the label map's header.
         keep_phi: the report may identify the patient.
-        record_path: of the record that is left last; none for a case by itself.
+        record_path: of the record that is left last, where there are several files or cases.
+        is_in_batch: a label map by itself is recorded too, so that a second run knows it.
+        strict: warnings refuse a scan.
     """
 
     labels_path: Path
@@ -88,6 +83,8 @@ class CaseOutputs:
     signature: str = "viscera"
     keep_phi: bool = False
     record_path: Path | None = None
+    is_in_batch: bool = False
+    strict: bool = False
 
     def beside(self, suffix: str) -> Path:
         """A path with the label map's stem and this suffix."""
@@ -140,6 +137,8 @@ class CaseOutputs:
             check_absent(path, overwrite=self.options.overwrite)
             if path.parent.exists():
                 check_writable(path)
+        if not self.options.overwrite and (earlier := self._earlier_files()):
+            raise self._other_work(earlier)
         check_writable(self.labels_path)
 
     def check_volume(self, volume: Volume) -> None:
@@ -161,7 +160,11 @@ class CaseOutputs:
         if self.record_path is None:
             return False
         return is_finished(
-            self.record_path, self.signature, self.files(organs), beside=self.labels_path.parent
+            self.record_path,
+            self.signature,
+            self.files(organs),
+            beside=self.labels_path.parent,
+            strict=self.strict,
         )
 
     def may_be_replaced(self, organs: Iterable[Organ]) -> bool:
@@ -175,15 +178,6 @@ class CaseOutputs:
         return may_be_replaced(
             self.record_path, self.signature, self.files(organs), beside=self.labels_path.parent
         )
-
-    def _has_our_signature(self) -> bool:
-        """Whether the label map that lies there was made from the same scan in the same way."""
-        signature = self.signature.encode("ascii", "replace")
-        try:
-            description = read_description(self.labels_path)
-        except VisceraError:
-            return False
-        return description.startswith(signature[:_DESCRIPTION_BYTES])
 
     def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
         """Write everything aside, then move it to its place together, the label map first.
@@ -249,38 +243,56 @@ class CaseOutputs:
         files, place = self.files(organs), self.labels_path.parent
         for path in files:
             check_absent(path, overwrite=self.options.overwrite)
-        if self.options.overwrite:
-            self._remove_earlier()
-        if self.record_path is not None:
-            write_record(self.record_path, self.signature, files, beside=place, content_in=folder)
-        move_together([(folder / path.relative_to(place), path) for path in files])
-        if self.record_path is not None:
-            write_record(self.record_path, self.signature, files, beside=place)
-
-    def _remove_earlier(self) -> None:
-        """Where other work has been done, remove its record and all files of its set.
-
-        Else a preview of one scan could stay beside the labels of another. The label map goes last.
-        """
         earlier = self._earlier_files()
+        if earlier and not self.options.overwrite:
+            raise self._other_work(earlier)
+        self._remove_earlier(earlier)
+        is_recorded = self.record_path is not None and (self.is_in_batch or len(files) > 1)
+        if is_recorded:
+            self._write_record(files, content_in=folder)
+        move_together([(folder / path.relative_to(place), path) for path in files])
+        if is_recorded:
+            self._write_record(files)
+
+    def _write_record(self, files: dict[Path, str], *, content_in: Path | None = None) -> None:
+        assert self.record_path is not None
+        write_record(
+            self.record_path,
+            self.signature,
+            files,
+            beside=self.labels_path.parent,
+            content_in=content_in,
+            strict=self.strict,
+        )
+
+    def _other_work(self, earlier: Sequence[Path]) -> OutputError:
+        return OutputError(
+            "no results of another scan or of other settings",
+            found=", ".join(path.name for path in earlier[:3]),
+            remedy=f"pass {option('overwrite')} to remove them, or choose another name",
+            where=self.labels_path,
+        )
+
+    def _remove_earlier(self, earlier: Sequence[Path]) -> None:
+        """Remove the files of other work, its record first, the label map last."""
         try:
             if earlier and self.record_path is not None:
                 self.record_path.unlink(missing_ok=True)
-            for path in earlier:
-                if path.is_file():
-                    path.unlink()
+            for path in sorted(earlier, key=lambda path: path == self.labels_path):
+                path.unlink(missing_ok=True)
         except OSError as error:
             raise not_writable(self.labels_path, error) from error
 
     def _earlier_files(self) -> list[Path]:
-        """The files of a set that lies there and has another signature."""
-        if self._has_our_signature() or not is_viscera_result(self.labels_path):
+        """The files that other work left here: another scan, other settings.
+
+        Those that a record lists and that nobody has changed since; never by name alone, and
+        never through a link.
+        """
+        if self.record_path is None:
             return []
-        every = replace(self, options=_EVERY_FILE).files(ORGANS)
         place = self.labels_path.parent
-        listed = listed_files(self.record_path, beside=place) if self.record_path else []
-        side_files = [path for path in (*listed, *every) if path != self.labels_path]
-        return [*side_files, self.labels_path]
+        return files_of_other_work(self.record_path, self.signature, beside=place)
 
     def _write_from_scan(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
         """Write statistics and preview, for which the scan is read once more; the statistics."""

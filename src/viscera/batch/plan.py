@@ -8,13 +8,14 @@ from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
 from viscera.errors import UsageError, option
-from viscera.io.read import SUFFIXES, case_name
+from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.io.scan_files import (
     PassedOver,
     distinct_names,
     find_scans,
     is_dir,
     require_scans,
+    resolved,
     result_name,
 )
 
@@ -101,7 +102,7 @@ def plan_batch(
         case = BatchCase(files[0], _single(names[0], output), names[0])
         return BatchPlan((case,), None, passed_over)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
-    if output is None or named_as_file or (output.exists() and not is_dir(output)):
+    if output is None or named_as_file or (path_exists(output) and not is_dir(output)):
         problem = "none" if output is None else f"a file's name, {output.name}"
         raise UsageError(
             f"an output folder for {len(files)} scans",
@@ -118,7 +119,7 @@ def plan_batch(
         BatchCase(file, output / f"{name}.nii.gz", name)
         for file, name in zip(files, distinct_names(files, distinct), strict=True)
     )
-    if {case.labels_path.resolve() for case in cases} & {file.resolve() for file in files}:
+    if {resolved(case.labels_path) for case in cases} & set(map(resolved, files)):
         problem = "the folder of the scans, where labels would replace them"
         raise UsageError(
             "another output folder", found=problem, remedy=f"choose another {option('output')}"

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from viscera.batch.finished import STATE_FOLDER, record_path
+from viscera.batch.finished import STATE_FOLDER, record_path, state_name
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
@@ -21,6 +21,7 @@ from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
 from viscera.inputs import as_volume
 from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
+from viscera.io.read import path_exists
 from viscera.predictor import Predictor
 from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
@@ -205,7 +206,12 @@ def run_batch(
         held_by_others = 0
         while waiting and held_by_others < len(waiting):
             case = waiting.popleft()
-            lease = leases.take(case.name)
+            try:
+                lease = leases.take(state_name(case.name))
+            except OutputError as error:
+                results[case] = CaseResult(case, error=error)
+                callbacks.on_result(results[case])
+                continue
             if lease is None:
                 waiting.append(case)
                 held_by_others += 1
@@ -217,10 +223,11 @@ def run_batch(
         if waiting:
             time.sleep(_LOOK_AGAIN_S)
     for case in plan.cases:
-        if (error := results[case].error) is not None:
-            failures.add(case.shown, error)
+        failure = results[case].error
+        if failure is not None:
+            failures.add(case.shown, failure)
     for item in plan.passed_over:
-        failures.add_passed_over(item.path.name, item.reason)
+        failures.add_passed_over(item.shown(keep_phi=options.keep_phi), item.reason)
     failures.write()
     return tuple(results[case] for case in plan.cases)
 
@@ -244,9 +251,28 @@ def segment_case(
         VisceraError: the case fails.
     """
     options.check(predictor)
-    outputs = CaseOutputs(case.labels_path, options.outputs, keep_phi=options.keep_phi)
+    outputs = _outputs(case, predictor, options, is_in_batch=False)
     outputs.check(case.source, options.organs_of(predictor))
     return _segment(case, predictor, options, outputs, on_progress)
+
+
+def _outputs(
+    case: BatchCase, predictor: Predictor, options: BatchOptions, *, is_in_batch: bool
+) -> CaseOutputs:
+    """The files of a case; signed where earlier results must be told from those of this run."""
+    outputs = CaseOutputs(
+        case.labels_path,
+        options.outputs,
+        keep_phi=options.keep_phi,
+        record_path=record_path(case.labels_path, case.labels_path.name.split(".nii")[0]),
+        is_in_batch=is_in_batch,
+        strict=options.read.strict,
+    )
+    assert outputs.record_path is not None
+    if options.outputs.overwrite or not path_exists(outputs.record_path):
+        return outputs
+    signature = _signature(predictor, options, content_digest(case.source))
+    return replace(outputs, signature=signature)
 
 
 def _segment_unless_finished(
@@ -257,17 +283,10 @@ def _segment_unless_finished(
     lease: Lease,
 ) -> CaseResult:
     """One case of a batch; its failure is part of the result."""
-    organs, record = options.organs_of(predictor), record_path(case.labels_path, case.name)
-    outputs = CaseOutputs(
-        case.labels_path,
-        options.outputs,
-        keep_phi=options.keep_phi,
-        record_path=record,
-    )
+    organs = options.organs_of(predictor)
     try:
-        if record.is_file() and not options.outputs.overwrite:
-            signature = _signature(predictor, options, content_digest(case.source))
-            outputs = replace(outputs, signature=signature)
+        outputs = _outputs(case, predictor, options, is_in_batch=True)
+        if not options.outputs.overwrite:
             if outputs.is_finished(organs):
                 return CaseResult(case)
             # Files of an interrupted run are made again; those of others, or changed since, stay.

@@ -19,7 +19,7 @@ from viscera.runtime.resources import parse_memory
 
 if TYPE_CHECKING:
     from viscera.batch.plan import BatchPlan
-    from viscera.batch.run import CaseResult
+    from viscera.batch.run import BatchOptions, CaseResult
 
 _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 
@@ -166,7 +166,7 @@ def command(
         with progress_bar(case.shown, quiet=quiet) as on_progress:
             result = segment_case(case, predictor, options, on_progress=on_progress)
         show(result)
-        _show_passed_over(plan, quiet=quiet)
+        _show_passed_over(plan, options, quiet=quiet)
         if as_json:
             _print_json(result.report)
         return
@@ -174,7 +174,7 @@ def command(
     results = run_batch(plan, predictor, options, callbacks)
     if as_json:
         _print_json([result.report for result in results if result.report is not None])
-    _show_passed_over(plan, quiet=quiet)
+    _show_passed_over(plan, options, quiet=quiet)
     if not quiet:
         echo(_summary(results, len(plan.passed_over)), err=True)
     failed = sum(result.error is not None for result in results)
@@ -222,12 +222,13 @@ def _summary(results: tuple[CaseResult, ...], passed_over: int) -> str:
     return f"{len(results)} cases: {words}{files}"
 
 
-def _show_passed_over(plan: BatchPlan, *, quiet: bool) -> None:
+def _show_passed_over(plan: BatchPlan, options: BatchOptions, *, quiet: bool) -> None:
     """Name the files among the scans that are none."""
     if quiet:
         return
     for item in plan.passed_over[:_MOST_NAMED]:
-        echo(f"{item.path.name}: passed over: {item.reason}", err=True)
+        shown = item.shown(keep_phi=options.keep_phi)
+        echo(f"{shown}: passed over: {item.reason}", err=True)
     if len(plan.passed_over) > _MOST_NAMED:
         echo(f"... and {len(plan.passed_over) - _MOST_NAMED} files more", err=True)
 

@@ -33,7 +33,19 @@ _KEYWORDS = (
 )  # fmt: skip
 _LEAST_PART_LENGTH = 3  # shorter parts of a text stand within any word
 _LAST_OF_ALPHABETS = 0x2E7F  # what follows are signs that stand for words
-_SEPARATORS = r"[\s^=_.,;/\\()\[\]-]+"
+_LEAST_NUMBER_LENGTH = 4  # of a number without its leading zeros
+_SEPARATORS = r"[\s^=_.,;/\\()\[\]'’`´-]+"
+_GERMAN = str.maketrans({"ä": "ae", "ö": "oe", "ü": "ue"})
+# Letters that are no letter with an accent.
+_LETTERS = str.maketrans({"ø": "o", "đ": "d", "ł": "l", "ı": "i", "æ": "ae", "œ": "oe", "ð": "d",
+                          "þ": "th"})  # fmt: skip
+# First letters of months in English, German, French, Spanish, Italian and Dutch.
+_MONTHS = (
+    ("jan", "ene", "gen"), ("feb", "fev", "fév"), ("mar", "mär", "mrz", "mrt", "maa"),
+    ("apr", "avr", "abr"), ("may", "mai", "mei", "mag"), ("jun", "juin", "giu"),
+    ("jul", "juil", "lug"), ("aug", "aou", "aoû", "ago"), ("sep", "set"),
+    ("oct", "okt", "ott"), ("nov",), ("dec", "dez", "déc", "dic"),
+)  # fmt: skip
 
 
 def deidentified_name(source: Path, name: str, *, series: str | None = None) -> str:
@@ -48,30 +60,32 @@ def deidentified_name(source: Path, name: str, *, series: str | None = None) -> 
         name: what the case would be called.
         series: Series Instance UID of the series that will be taken, where it is chosen.
     """
-    headers = list(_identity_headers(source, series))
+    uid = series.partition(":")[0] if series else ""
+    headers = list(_identity_headers(source, uid if uid != "all" else ""))
     if not headers or all(h.text("PatientIdentityRemoved") == "YES" for h in headers):
         return name
-    plain_name = _normalised(name)
+    spellings = _spellings(name)
     for header in headers:
-        if any(_contains_text(plain_name, text) for text in _identity_texts(header)) or any(
-            _contains_date(plain_name, header.text(keyword)) for keyword in _DATES
+        texts = [spelling for text in _identity_texts(header) for spelling in _spellings(text)]
+        if any(_contains_text(spelling, text) for spelling in spellings for text in texts) or any(
+            _contains_date(spellings[0], header.text(keyword)) for keyword in _DATES
         ):
             uid = headers[0].text("SOPInstanceUID")
             return "ct_" + hashlib.sha256(uid.encode()).hexdigest()[:8]
     return name
 
 
-def _identity_headers(source: Path, series: str | None) -> Iterator[DicomHeader]:
+def _identity_headers(source: Path, series: str) -> Iterator[DicomHeader]:
     """Headers that tell whose images these are: the first CT image of each folder.
 
-    If there is none, the first DICOM file; of a chosen series, its first image.
+    Of a chosen series, its first image. If there is none, the first of every kind of object.
     """
-    first: DicomHeader | None = None
+    others: dict[str, DicomHeader] = {}
     has_ct = False
     folders: set[Path] = set()
     with suppress(VisceraError, ImportError):  # whoever opens the series says what is wrong
         for source_file in list_files(source):
-            if series is None and source_file.member is None and source_file.path.parent in folders:
+            if not series and source_file.member is None and source_file.path.parent in folders:
                 continue
             with suppress(Exception), warnings.catch_warnings():
                 warnings.simplefilter("ignore")
@@ -81,8 +95,8 @@ def _identity_headers(source: Path, series: str | None) -> Iterator[DicomHeader]
                     header = read_header(stream, _KEYWORDS, where=source_file)
                 if not header.values:
                     continue
-                first = first or header
                 sop_class = header.text("SOPClassUID") or header.sop_class
+                others.setdefault(f"{sop_class} {header.text('SeriesInstanceUID')}", header)
                 is_ct = sop_class in CT_CLASSES or header.text("Modality") == "CT"
                 if not is_ct or (series and header.text("SeriesInstanceUID") != series):
                     continue
@@ -91,8 +105,8 @@ def _identity_headers(source: Path, series: str | None) -> Iterator[DicomHeader]
                 yield header
                 if series or source_file.member is not None:
                     return
-    if not has_ct and first is not None:
-        yield first
+    if not has_ct:
+        yield from others.values()
 
 
 def _identity_texts(header: DicomHeader) -> Iterator[str]:
@@ -103,7 +117,7 @@ def _identity_texts(header: DicomHeader) -> Iterator[str]:
             values.append(str(item.get("PatientID", "")).encode())
     for value in values:
         if value:
-            yield from (_normalised(text) for text in _decoded(bytes(value), header))
+            yield from _decoded(bytes(value), header)
 
 
 def _decoded(value: bytes, header: DicomHeader) -> Iterator[str]:
@@ -118,19 +132,30 @@ def _decoded(value: bytes, header: DicomHeader) -> Iterator[str]:
     yield value.decode("latin-1")
 
 
-def _normalised(text: str) -> str:
-    """Without differences of width, composition and case."""
-    return unicodedata.normalize("NFKC", text.strip(" \0")).casefold()
+def _spellings(text: str) -> tuple[str, ...]:
+    """A text as people write it: without differences of width and case, without accents.
+
+    Umlauts become one letter or two.
+    """
+    plain = unicodedata.normalize("NFKC", text.strip(" \0")).casefold()
+    german = plain.translate(_GERMAN)
+    return plain, _without_accents(plain), _without_accents(german)
+
+
+def _without_accents(text: str) -> str:
+    letters = unicodedata.normalize("NFKD", text.translate(_LETTERS))
+    return "".join(letter for letter in letters if not unicodedata.combining(letter))
 
 
 def _contains_text(name: str, text: str) -> bool:
     """Whether a name holds part of a text: as a word, within one, or with its signs left out."""
-    words = set(re.split(_SEPARATORS, name))
+    words = set(re.split(_SEPARATORS, name)) | set(re.findall(r"[^\W\d_]+|\d+", name))
     parts = [part for part in re.split(_SEPARATORS, text) if part]
     plain = re.sub(_SEPARATORS, "", name)
     whole = re.sub(_SEPARATORS, "", text)
     # A letter by itself stands anywhere; a sign of Chinese or Japanese is a name.
     parts = [part for part in parts if len(part) > 1 or ord(part) > _LAST_OF_ALPHABETS]
+    parts += [part.lstrip("0") for part in parts if len(part.lstrip("0")) >= _LEAST_NUMBER_LENGTH]
     within = [
         part
         for part in (*parts, whole)
@@ -145,23 +170,34 @@ def _contains_date(name: str, date: str) -> bool:
     if len(digits) != 8:
         return False
     year, month, day = digits[:4], digits[4:6], digits[6:]
-    runs = "|".join(
-        f"{a}{separator}{b}{separator}{c}"
-        for a, b, c in (
-            (year, f"0?{int(month)}", f"0?{int(day)}"),
-            (f"0?{int(day)}", f"0?{int(month)}", year),
-            (f"0?{int(month)}", f"0?{int(day)}", year),
-        )
-        for separator in (r"[\s_./-]",)
-    )
+    numbers = {int(day), int(month)}
+    tokens = re.findall(r"\d+|[^\W\d_]+", name)
+    # Signs between numbers, such as the Chinese ones for year, month and day, are no numbers.
+    for kept in (tokens, [token for token in tokens if token.isdecimal()]):
+        for run in zip(kept, kept[1:], kept[2:], strict=False):
+            values = [_month_number(token) or _number(token) for token in run]
+            for at, token in enumerate(run):
+                others = {value for n, value in enumerate(values) if n != at}
+                if token in (year, year[2:]) and others == numbers:
+                    return True
     short = year[2:]
     packed = [digits, day + month + year, month + day + year]
-    packed += [short + month + day, day + month + short, month + day + short]
-    return bool(
-        re.search(rf"(?<!\d)(?:{runs})(?!\d)", name)
-        or re.search(rf"(?<!\d)(?:{'|'.join(packed)})(?!\d)", name)
-        or any(run in name for run in packed[:3])
+    shorter = [short + month + day, day + month + short, month + day + short]
+    return any(run in name for run in packed) or bool(
+        re.search(rf"(?<!\d)(?:{'|'.join(shorter)})(?!\d)", name)
     )
+
+
+def _number(token: str) -> int | None:
+    return int(token) if token.isdecimal() and len(token) <= 2 else None
+
+
+def _month_number(token: str) -> int | None:
+    """1 to 12 of a month's name, by its first letters in several languages."""
+    for number, beginnings in enumerate(_MONTHS, start=1):
+        if token.startswith(beginnings):
+            return number
+    return None
 
 
 def patient_identity(volume: Volume) -> dict[str, str]:

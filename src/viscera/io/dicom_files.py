@@ -118,8 +118,8 @@ def _first_slice(volume: Volume) -> tuple[Labels, Volume]:
     stack = volume.slice_stack
     assert isinstance(stack, SliceStack)
     labels = blank_labels((*volume.shape[:2], 1))
-    one = replace(stack, slices=stack.slices[:1], planes=(PlaneSource(0, 0, 0.0),))
-    return labels, replace(volume, voxels=labels.astype(np.int16), slice_stack=one)
+    first = replace(stack, slices=stack.slices[:1], planes=(PlaneSource(0, 0, 0.0),))
+    return labels, replace(volume, voxels=labels.astype(np.int16), slice_stack=first)
 
 
 def _write(path: Path, make_dataset: Callable[[], Any], *, overwrite: bool) -> None:

@@ -7,6 +7,7 @@ import io
 from pathlib import Path
 
 from viscera.errors import BatchError, OutputError, VisceraError, Wording, option, python_wording
+from viscera.io.read import path_exists
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.small_files import read_file_bytes
 
@@ -32,7 +33,7 @@ class FailureList:
         self._wording = wording
         self._rows: list[tuple[str, int | str, str, str, str]] = []
         self._failed = 0
-        if path.exists() and not _is_failure_list(path):
+        if path_exists(path) and not _is_failure_list(path):
             raise OutputError(
                 "a place for the list of failures",
                 found="a file that viscera did not write",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -15,6 +16,7 @@ from viscera.errors import NothingToSegmentError, UsageError
 from viscera.io.nifti.read import is_viscera_result, nifti_header_path
 from viscera.io.read import SUFFIXES, case_name, path_exists
 
+_LONGEST_NAME_BYTES = 200  # what follows must fit into the 255 of a file system
 _IMAGES_OF_PAIRS = (".img", ".img.gz")  # named by their .hdr
 
 
@@ -29,6 +31,17 @@ class PassedOver:
 
     path: Path
     reason: str
+
+    def shown(self, *, keep_phi: bool) -> str:
+        """What it is called in messages: its name, unless that tells the patient.
+
+        Args:
+            keep_phi: names may tell the patient.
+        """
+        name = self.path.name
+        if keep_phi or not begins_as_dicom(read_head(self.path)):
+            return name
+        return deidentified_name(self.path, name)
 
 
 @dataclass(frozen=True)
@@ -52,7 +65,11 @@ def result_name(source: Path, series: str | None = None) -> str:
         series: the Series Instance UID that will be taken, where it is chosen.
     """
     name = case_name(source)
-    return deidentified_name(source, name, series=series) if looks_like_dicom(source) else name
+    if not looks_like_dicom(source):
+        return name
+    part = series.partition(":")[2] if series else ""
+    name = deidentified_name(source, name, series=series)
+    return f"{name}_{part}" if part else name  # each part of a series has results of its own
 
 
 def scans_by_case(
@@ -103,7 +120,11 @@ def distinct_names(files: Sequence[Path], names: Sequence[str]) -> list[str]:
     for group in _clashes(distinct):
         for count, n in enumerate(group[1:], start=2):
             distinct[n] += f"_{count}"
-    return distinct
+    return [
+        name if name in names or len(os.fsencode(name)) <= _LONGEST_NAME_BYTES
+        else f"{alone[:60]}_{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:12]}"
+        for name, alone, file in zip(distinct, names, files, strict=True)
+    ]  # fmt: skip
 
 
 def _clashes(names: Sequence[str]) -> list[list[int]]:
@@ -161,7 +182,7 @@ def find_scans(
     volumes: list[Path] = []
     passed_over: list[PassedOver] = []
     study_folders: dict[StudyKey, list[Path]] = {}
-    for folder, files in _visit_folders(entry, outputs):
+    for folder, files in _visit_folders(entry, outputs, passed_over):
         others: list[Path] = []
         for file in files:
             if _is_volume(file):
@@ -170,13 +191,12 @@ def find_scans(
                 others.append(file)
         dicom = [file for file in others if begins_as_dicom(read_head(file))]
         key = read_study_key(dicom)
+        volumes += [file for file in others if is_archive(file)]
         if key is not None:  # what else lies in the folder is counted when the series is opened
             study_folders.setdefault(key, []).append(folder)
             continue
         for file in others:
-            if is_archive(file):
-                volumes.append(file)
-            else:
+            if not is_archive(file):
                 passed_over.append(PassedOver(file, _no_scan_because(file, file in dicom)))
     scans: list[Path] = []
     for volume in volumes:
@@ -220,18 +240,57 @@ def _nothing_in(entry: Path, listing: FoundScans) -> NothingToSegmentError:
     )
 
 
-def _visit_folders(entry: Path, outputs: Path | None) -> Iterator[tuple[Path, list[Path]]]:
-    """Folders from the top down with their regular files, by name; nothing hidden."""
-    left_out = outputs.resolve() if outputs is not None and outputs.exists() else None
-    if left_out == entry.resolve():
+def _visit_folders(
+    entry: Path, outputs: Path | None, passed_over: list[PassedOver]
+) -> Iterator[tuple[Path, list[Path]]]:
+    """Folders from the top down with their regular files, by name; nothing hidden.
+
+    What cannot be visited is passed over.
+    """
+    left_out = resolved(outputs) if outputs is not None and path_exists(outputs) else None
+    if left_out == resolved(entry):
         left_out = None
-    for name, folders, files in os.walk(entry):
+
+    def note_unreadable(error: OSError) -> None:
+        passed_over.append(PassedOver(Path(error.filename), error.strerror or str(error)))
+
+    for name, folders, files in os.walk(entry, onerror=note_unreadable):
         folder = Path(name)
-        folders[:] = sorted(
-            f for f in folders if not f.startswith(".") and (folder / f).resolve() != left_out
-        )
-        paths = (folder / file for file in sorted(files) if not file.startswith("."))
-        yield folder, [path for path in paths if path.is_file()]
+        kept = []
+        for subfolder in sorted(folders):
+            path = folder / subfolder
+            if subfolder.startswith(".") or resolved(path) == left_out:
+                continue
+            if path.is_symlink():
+                passed_over.append(PassedOver(path, "a link to a folder, which is not followed"))
+            else:
+                kept.append(subfolder)
+        folders[:] = kept
+        regular = []
+        for file in sorted(files):
+            path = folder / file
+            if file.startswith("."):
+                continue
+            if _is_file(path):
+                regular.append(path)
+            else:
+                passed_over.append(PassedOver(path, "no regular file, or a link to nothing"))
+        yield folder, regular
+
+
+def resolved(path: Path) -> Path:
+    """The path without links; as it is where links go round in a circle."""
+    try:
+        return path.resolve()
+    except (OSError, RuntimeError):
+        return path.absolute()
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # not even that may be asked
+        return False
 
 
 def _no_scan_because(file: Path, is_dicom: bool) -> str:

@@ -32,7 +32,8 @@ _TISSUES = (
 _ANYTHING_SHARE, _ANYTHING_HU = 0.01, 40_000.0
 # Other readings: HU = (values * slope + inter). DICOM's intercepts, once too often or too seldom.
 _OFFSETS_HU = (-1024.0, -1000.0, 1024.0, 1000.0, -2048.0, 2048.0, -32768.0)
-_SCALES = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001)
+_SCALES = (10.0, 0.1, 100.0, 0.01, 1000.0, 0.001, 2.0, 0.5)
+_LEAST_RANGE = 25.0  # any scan's noise spans more
 _CLEARLY = 1.5  # mean log-likelihood a voxel by which another reading must win
 _LEAST_LIKELY = -9.5  # below, values are no HU, whatever they are
 _PLAUSIBLE = -7.5  # another reading must reach that
@@ -152,6 +153,14 @@ def _piles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> list[Findi
     hint = "export the CT in HU, without a window"
     if low > _NARROW_HU[0] and near_low > _CLIPPED_SHARE:
         message = f"values from {low:.4g} to {high:.4g} are no HU: they were windowed or scaled"
+        return [Finding("warning", "not-hu", message, hint)]
+    if high - low < _LEAST_RANGE and low > _AIR_BELOW_HU:
+        message = f"values from {low:.4g} to {high:.4g} are no HU: they were scaled"
+        return [Finding("warning", "not-hu", message, "export the CT in HU")]
+    # The least value beside what stands alone below: a frame of -1024 around a windowed scan.
+    first = _first_measurement(values, counts)
+    if values[first] > _AIR_BELOW_HU and shares[first] > _CLIPPED_SHARE:
+        message = f"values were clipped at {values[first]:.4g}, among those of tissue"
         return [Finding("warning", "not-hu", message, hint)]
     if high < _CLIPPED_BELOW_HU and shares[-1] > _CLIPPED_ABOVE_SHARE:
         message = f"values end at {high:.4g}, among those of tissue: they were clipped"

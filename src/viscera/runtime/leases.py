@@ -19,6 +19,7 @@ from viscera.errors import OutputError
 from viscera.runtime.processes import process_is_alive, this_machine
 
 _TOUCHED_EVERY_S = 10.0
+_WRITTEN_AFTER_S = 3.0
 EXPIRES_AFTER_S = 60.0  # without a touch
 
 
@@ -92,25 +93,32 @@ class LeaseFolder:
         path = self._folder / f"{name}.lease"
         holder = {"machine": this_machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         content = json.dumps(holder).encode()
-        if path.exists() and self._is_abandoned(path, name):
-            with suppress(OSError):
-                path.unlink()
         try:
+            if os.path.lexists(path) and self._is_abandoned(path, name):
+                path.unlink(missing_ok=True)
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return None
         except OSError as error:
             raise _not_writable(path, error) from error
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
+        try:
+            with os.fdopen(descriptor, "wb") as file:
+                file.write(content)
+        except OSError as error:
+            path.unlink(missing_ok=True)
+            raise _not_writable(path, error) from error
         return Lease(path, content)
 
     def _is_abandoned(self, path: Path, name: str) -> bool:
-        """Whether its holder died, or has not touched it for long by this process's own clock."""
+        """Whether its holder died, or has not touched it for long by this process's own clock.
+
+        Raises:
+            OSError: it is no file that can be read.
+        """
         try:
             touched, content = path.stat().st_mtime_ns, path.read_bytes()
-        except OSError:  # released meanwhile
-            return False
+        except FileNotFoundError:
+            return path.is_symlink()  # to nothing; else it was released meanwhile
         with suppress(ValueError, KeyError, TypeError):
             holder = json.loads(content)
             if not process_is_alive(str(holder["machine"]), int(holder["pid"])):
@@ -119,7 +127,9 @@ class LeaseFolder:
         if touched != seen_touch:
             self._touches[name] = (touched, time.monotonic())
             return False
-        return time.monotonic() - since_s > EXPIRES_AFTER_S
+        # An empty one belongs to somebody who died, or whose disk was full, while writing it.
+        patience_s = EXPIRES_AFTER_S if content else _WRITTEN_AFTER_S
+        return time.monotonic() - since_s > patience_s
 
 
 def _not_writable(path: Path, error: OSError) -> OutputError:

@@ -83,7 +83,7 @@ def list_files(source: Path) -> list[SourceFile]:
         for folder, folders, names in os.walk(source):
             folders.sort()
             inside = (Path(folder) / name for name in sorted(names))
-            paths += [path for path in inside if path.is_file()]
+            paths += [path for path in inside if _is_file(path)]
             _check_count(len(paths), source)
         return [SourceFile(path, stamp=file_stamp(path)) for path in paths]
     if not is_archive(source):
@@ -99,6 +99,13 @@ def list_files(source: Path) -> list[SourceFile]:
     _check_members(members, source)
     members.sort(key=lambda entry: entry.filename)
     return [SourceFile(source, m, (m.file_size, m.CRC), archive) for m in members]
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # not even that may be asked
+        return False
 
 
 def _check_members(members: list[zipfile.ZipInfo], source: Path) -> None:
@@ -175,7 +182,7 @@ def looks_like_dicom(path: Path) -> bool:
     """Whether a path is for this room: a folder, an archive, or a DICOM file."""
     try:
         folder = path.is_dir()
-    except OSError:  # a name that no file system holds
+    except (OSError, ValueError):  # a name that no file system holds
         return False
     return folder or is_archive(path) or begins_as_dicom(read_head(path))
 

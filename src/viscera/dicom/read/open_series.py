@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 
 from viscera.core.volume import Volume
@@ -15,7 +17,7 @@ from viscera.dicom.read.series import (
     group_series,
     merge_single_slices,
 )
-from viscera.dicom.read.slices import read_file
+from viscera.dicom.read.slices import CHANGES_BY_NATURE, DISTINGUISHING, CtSlice, read_file
 from viscera.dicom.read.stack import build_stack
 from viscera.errors import InputError, NothingToSegmentError, option
 from viscera.findings import Finding
@@ -74,7 +76,7 @@ def open_series(
     if listing.damaged and not listing.series:
         raise listing.damaged[0].damage or AssertionError
     taken, findings = _choose_series(listing, series, source, strict=strict)
-    damages = listing.damages_of(taken)
+    damages = listing.damages_of(taken, is_chosen=series is not None)
     if damages and not allow_bad_slices:
         raise damages[0]
     for ct_slice in taken.slices:
@@ -86,14 +88,14 @@ def open_series(
         message = f"{len(damages)} files could not be read and were left out"
         findings.append(Finding("warning", "dicom-damaged", message, "export them again"))
     if len(listing.damaged) > len(damages):
-        message = f"{len(listing.damaged) - len(damages)} files of other series cannot be read"
+        message = f"{len(listing.damaged) - len(damages)} other files cannot be read"
         findings.append(Finding("info", "dicom-damaged-others", message))
     if source.is_file() and not is_archive(source) and taken.slices[0].frames == 1:
         message = "one slice of a series was given"
         hint = "name the folder that holds all of it"
         findings.append(Finding("warning", "dicom-one-slice", message, hint))
     stack = build_stack(taken.slices, where=source, allow_bad_slices=allow_bad_slices)
-    findings += [*_slice_findings(taken), *stack.findings]
+    findings += [*_slice_findings(taken), *_mixture_findings(stack.slices), *stack.findings]
     warnings = [finding for finding in findings if finding.level == "warning"]
     if strict and warnings:
         raise InputError(
@@ -202,6 +204,25 @@ def _several_pictures(parts: list[CtSeries], source: Path) -> InputError:
         f"'{_INFO}' lists them",
         where=source,
     )
+
+
+def _mixture_findings(slices: Sequence[CtSlice]) -> list[Finding]:
+    """Whether slices of several reconstructions lie among each other in one stack."""
+    findings = []
+    hint = "check whether the series holds several; look at the preview"
+    for n, keyword in enumerate(DISTINGUISHING):
+        if keyword in CHANGES_BY_NATURE:
+            continue
+        values = [ct_slice.distinguishing[n] for ct_slice in slices]
+        changes = sum(a != b for a, b in pairwise(values))
+        if changes > 2 * (len(set(values)) - 1):  # one part after another has one change each
+            message = f"slices of {len(set(values))} values of {keyword} lie among each other"
+            findings.append(Finding("warning", "dicom-mixed", message, hint))
+            break
+    if (frames := len({ct_slice.frame_of_reference for ct_slice in slices})) > 1:
+        message = f"the slices have {frames} frames of reference"
+        findings.append(Finding("warning", "dicom-mixed", message, hint))
+    return findings
 
 
 def _slice_findings(series: CtSeries) -> list[Finding]:

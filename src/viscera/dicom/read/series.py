@@ -132,13 +132,15 @@ class SeriesListing:
         """Files without a series to segment."""
         return self.others + self.scouts + len(self.damaged)
 
-    def damages_of(self, series: CtSeries) -> list[VisceraError]:
-        """Why files that belong to a series, or may belong to it, cannot be read."""
-        return [
-            content.damage
-            for content in self.damaged
-            if content.damage is not None and content.series in ("", series.uid)
-        ]
+    def damages_of(self, series: CtSeries, *, is_chosen: bool = False) -> list[VisceraError]:
+        """Why files that belong to a series, or may belong to it, cannot be read.
+
+        Args:
+            series: that is taken.
+            is_chosen: by its UID: then files that do not say where they belong do not count.
+        """
+        places = (series.uid,) if is_chosen else ("", series.uid)
+        return [c.damage for c in self.damaged if c.damage is not None and c.series in places]
 
     @property
     def studies(self) -> int:

@@ -35,6 +35,7 @@ DISTINGUISHING = (
     "NominalPercentageOfCardiacPhase", "ConvolutionKernel", "KVP", "TriggerTime", "FilterType",
     "ReconstructionDiameter", "AcquisitionTime",
 )  # fmt: skip
+CHANGES_BY_NATURE = ("AcquisitionTime", "TriggerTime", "AcquisitionNumber")  # slice by slice
 _KEYWORDS = (
     "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "SeriesNumber",
     "FrameOfReferenceUID", "PatientID", "PatientName", "Modality", "ImageType", "SliceThickness",
