@@ -30,6 +30,11 @@ FAULTS = {
     "negated": (lambda hu: -hu, "inverted", "in HU"),
     "ten times": (lambda hu: hu * 10.0, "10 times HU", "in HU"),
     "a tenth": (lambda hu: hu / 10.0, "0.1 times HU", "in HU"),
+    "half": (lambda hu: hu / 2.0, "0.5 times HU", "in HU"),
+    "double": (lambda hu: hu * 2.0, "2 times HU", "in HU"),
+    "standard scores": (lambda hu: (hu - hu.mean()) / hu.std(), "are no HU", "in HU"),
+    "0 to 1, wide": (lambda hu: (np.clip(hu, -1000, 1000) + 1000) / 2000, "are no HU", "in HU"),
+    "wide window": (lambda hu: np.clip(hu, -400, 400), "clipped at -400", "without a window"),
     "windowed": (lambda hu: np.clip(hu, -160, 240), "windowed", "without a window"),
     "8 bits": (lambda hu: np.rint((np.clip(hu, -160, 240) + 160) / 400 * 255), "windowed", ""),
     "0 to 1": (lambda hu: (np.clip(hu, -160, 240) + 160) / 400, "windowed", ""),
@@ -98,6 +103,7 @@ def test_no_false_alarm_on_any_shared_ct_at_any_crop_or_dose():
             part = hu[tuple(slice(a, a + s) for a, s in zip(start, size, strict=True))]
             noise = rng.normal(0, rng.choice([0, 15, 30, 60]), part.shape)
             noisy = np.rint(np.clip(part + noise, -1024, 3071)).astype(np.int16)
+            noisy[..., : size[2] // 8] = rng.choice([-1024, -2000, -3024])
             assert judge_intensities(noisy) == [], (path, start, size)
 
 

@@ -43,6 +43,7 @@ _NARROW_HU = (-300.0, 400.0)  # values of tissue; a whole scan has others
 # Shares of exact values that no CT has among those of tissue: at its lower end, which then was
 # clipped; of 0, which is what tools pad with; of any other value.
 _CLIPPED_SHARE, _ZERO_SHARE, _PADDED_SHARE = 0.35, 0.04, 0.4
+_HIGHEST_LOWER_END = 20.0  # of windows that people use
 _PILE_TIMES = 10.0  # as frequent as the values beside it
 _CLIPPED_BELOW_HU = 200.0  # contrast and bone lie above: clipping there does no harm
 _CLIPPED_ABOVE_SHARE = 0.1
@@ -159,10 +160,10 @@ def _piles(values: NDArray[np.float64], counts: NDArray[np.int64]) -> list[Findi
         return [Finding("warning", "not-hu", message, "export the CT in HU")]
     # The least value beside what stands alone below: a frame of -1024 around a windowed scan.
     first = _first_measurement(values, counts)
-    if values[first] > _AIR_BELOW_HU and shares[first] > _CLIPPED_SHARE:
+    if _AIR_BELOW_HU < values[first] < _HIGHEST_LOWER_END and shares[first] > _CLIPPED_SHARE:
         message = f"values were clipped at {values[first]:.4g}, among those of tissue"
         return [Finding("warning", "not-hu", message, hint)]
-    if high < _CLIPPED_BELOW_HU and shares[-1] > _CLIPPED_ABOVE_SHARE:
+    if _AIR_BELOW_HU < high < _CLIPPED_BELOW_HU and shares[-1] > _CLIPPED_ABOVE_SHARE:
         message = f"values end at {high:.4g}, among those of tissue: they were clipped"
         return [Finding("warning", "not-hu", message, hint)]
     least = np.where(values == 0, _ZERO_SHARE, _PADDED_SHARE)
