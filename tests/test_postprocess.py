@@ -10,7 +10,7 @@ from viscera.bundle.spec import PostprocessStep
 from viscera.core import components
 from viscera.core.affine import Affine
 from viscera.core.boxes import organ_box
-from viscera.core.components import find_components, keep_largest, remove_small
+from viscera.core.components import count_components, find_components, keep_largest, remove_small
 from viscera.core.organs import ORGANS_BY_NAME
 from viscera.postprocess.chain import postprocess
 from viscera.postprocess.closing import close_organs
@@ -148,3 +148,13 @@ def test_chain_runs_named_steps_in_order():
     findings = postprocess(labels, UPRIGHT, steps)
     assert [f.code for f in findings] == ["sides"]
     assert not labels.any()  # no piece has 100 ml
+
+
+@pytest.mark.parametrize("depth", [1, 63, 64, 65, 200])
+def test_counting_components_is_finding_them(depth):
+    """Slab by slab, with parts that touch across slabs and parts that do not."""
+    random = np.random.default_rng(depth)
+    labels = (random.random((24, 20, depth)) < 0.18) * random.integers(1, 4, (24, 20, depth))
+    labels = np.asfortranarray(labels.astype(np.uint8))
+    expected = {parts.organ: parts.voxels.size for parts in find_components(labels, [1, 2, 3])}
+    assert count_components(labels, [1, 2, 3]) == expected

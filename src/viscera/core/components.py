@@ -86,13 +86,18 @@ def count_components(labels: Labels, ids: Sequence[int]) -> dict[int, int]:
     """
     counts = {}
     for organ, box in organ_boxes(labels, ids).items():
-        slabs = [_connected_parts(labels, organ, slab_box) for slab_box in _slab_boxes(box)]
-        first = np.cumsum([0, *(count for _, count in slabs)])
-        touching = [
-            _touching_pairs(low[..., -1], high[..., 0]) + first[n : n + 2] - 1
-            for n, ((low, _), (high, _)) in enumerate(pairwise(slabs))
-        ]
-        counts[organ] = int(_join(first[-1], touching).max()) + 1
+        parts = before_last = 0  # in all slabs so far, and in those before the last of them
+        touching: list[NDArray[np.int64]] = []
+        last_plane: ComponentIds | None = None
+        for slab_box in _slab_boxes(box):
+            slab_ids, slab_parts = _connected_parts(labels, organ, slab_box)
+            if last_plane is not None:
+                # Numbers begin at 1 in each slab, those of all parts at 0.
+                pairs = _touching_pairs(last_plane, slab_ids[..., 0])
+                touching.append(pairs + np.array([before_last - 1, parts - 1]))
+            last_plane = slab_ids[..., -1].copy()
+            before_last, parts = parts, parts + slab_parts
+        counts[organ] = int(_join(parts, touching).max()) + 1
     return counts
 
 

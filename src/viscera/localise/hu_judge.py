@@ -50,6 +50,7 @@ _CLIPPED_ABOVE_SHARE = 0.1
 _HARD_HU, _HARD_SHARE = 300.0, 0.5  # bone and metal are never half of a scan without air
 _LIMITS = (-32768.0, 32767.0, 65535.0)
 _NO_AIR_HU = -1100.0  # nothing that is measured lies below
+_AIR_SHARE = 0.2  # of a field of view, at least; padding by itself is less
 _PADDING_GAP_HU = 100.0  # from padding to the next value
 _PADDING_SHARE = 0.005
 _SPIKE_SHARE = 1e-5
@@ -92,7 +93,8 @@ def judge_intensities(hu: NDArray[Any]) -> list[Finding]:
     if len(values) - least < 2:
         return findings
     readings = _other_readings(values[least:], counts[least:])
-    if not readings and not _has_tissue(values, counts):
+    below = counts[values < _NO_AIR_HU].sum() / counts.sum()
+    if not readings and below > _AIR_SHARE and not _has_tissue(values, counts):
         # Air with the intercept applied twice lies where scanners pad.
         readings = _other_readings(values, counts)
     if readings:
