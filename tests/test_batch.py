@@ -145,6 +145,15 @@ def test_each_study_of_a_cohort_is_a_case(tmp_path, series, nearest):
     assert done(result)[0] == 3
 
 
+def test_a_study_whose_folder_holds_another_is_a_case_too(tmp_path, series, nearest):
+    series(tmp_path / "in", patient="P1", study="1")
+    series(tmp_path / "in" / "sub", patient="P2", study="2")
+    call = ("segment", tmp_path / "in", "-o", tmp_path / "out", "-b", nearest, "--keep-phi")
+    assert done(run(*call)) == (2, 0)
+    assert {p.name for p in (tmp_path / "out").glob("*.nii.gz")} == {"in.nii.gz", "sub.nii.gz"}
+    assert done(run(*call)) == (0, 2)
+
+
 def test_clashing_names_take_what_tells_them_apart():
     files = [Path(p) for p in ("x/P1/CT.nii", "x/P2/CT.nii", "y/P1/CT.nii", "y/a.nii", "y/a.mha")]
     names = distinct_names(files, ["CT", "CT", "CT", "a", "a"])

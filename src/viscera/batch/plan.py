@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
-from viscera.errors import UsageError, option
+from viscera.dicom.read.open_series import find_series
+from viscera.errors import UsageError, VisceraError, option
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.io.scan_files import (
     PassedOver,
@@ -28,11 +30,13 @@ class BatchCase:
         source: its file, or the folder of its DICOM series.
         labels_path: where its label map goes.
         name: in reports and file names.
+        series: the Series Instance UID to take, where another study lies in a folder below.
     """
 
     source: Path
     labels_path: Path
     name: str
+    series: str | None = None
 
     @property
     def shown(self) -> str:
@@ -116,7 +120,7 @@ def plan_batch(
             for file, name, name_alone in zip(files, distinct, names, strict=True)
         ]
     cases = tuple(
-        BatchCase(file, output / f"{name}.nii.gz", name)
+        BatchCase(file, output / f"{name}.nii.gz", name, _own_series(file, files))
         for file, name in zip(files, distinct_names(files, distinct), strict=True)
     )
     if {resolved(case.labels_path) for case in cases} & set(map(resolved, files)):
@@ -125,6 +129,18 @@ def plan_batch(
             "another output folder", found=problem, remedy=f"choose another {option('output')}"
         )
     return BatchPlan(cases, output, passed_over)
+
+
+def _own_series(folder: Path, files: Sequence[Path]) -> str | None:
+    """The likeliest series of a study in whose folders other studies lie; None for all others."""
+    below = [file for file in files if folder in file.parents and is_dir(file)]
+    if not below:
+        return None
+    with suppress(VisceraError):  # whoever opens it says what is wrong
+        others = {series.study for file in below for series in find_series(file).series}
+        series = (s for s in find_series(folder).series if s.study not in others)
+        return next((s.identifier for s in series), None)
+    return None
 
 
 def _single(name: str, output: Path | None) -> Path:

@@ -271,7 +271,7 @@ def _outputs(
     assert outputs.record_path is not None
     if options.outputs.overwrite or not path_exists(outputs.record_path):
         return outputs
-    signature = _signature(predictor, options, content_digest(case.source))
+    signature = _signature(case, predictor, options, content_digest(case.source))
     return replace(outputs, signature=signature)
 
 
@@ -315,7 +315,7 @@ def _segment(
             case.source,
             name=case.name,
             volume_index=read.volume_index,
-            series=read.series,
+            series=case.series or read.series,
             allow_bad_slices=read.allow_bad_slices,
             strict=read.strict,
             memory_limit_mb=predictor.memory_limit_mb,
@@ -337,7 +337,7 @@ def _segment(
     planned_mb = max(segmentation.provenance["planned_mb"], round(preview_mb))
     provenance = {**segmentation.provenance, "planned_mb": planned_mb}
     segmentation = replace(segmentation, provenance=provenance)
-    signature = _signature(predictor, options, digest.result())
+    signature = _signature(case, predictor, options, digest.result())
     if lease is not None and not lease.is_held:
         raise OutputError(
             "this worker to hold the case's lease until the end",
@@ -350,14 +350,14 @@ def _segment(
     )
 
 
-def _signature(predictor: Predictor, options: BatchOptions, digest: str) -> str:
+def _signature(case: BatchCase, predictor: Predictor, options: BatchOptions, digest: str) -> str:
     """Names all that shapes the labels of a case: the scan's bytes, the bundle, all settings."""
     read = options.read
     settings = [
         digest,
         [organ.id for organ in options.organs],
         read.volume_index,
-        read.series,
+        case.series or read.series,
         read.allow_bad_slices,
         read.hu_offset,
     ]
