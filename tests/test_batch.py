@@ -24,7 +24,7 @@ from viscera.batch.run import BatchOptions, OutputOptions
 from viscera.cli.main import viscera as command
 from viscera.core.phantom import make_phantom
 from viscera.errors import BatchError, OutputError, VisceraError
-from viscera.io.scan_files import distinct_names, find_scans
+from viscera.io.scan_files import distinct_names, find_scans, numbered_names
 from viscera.io.write import write_volume
 from viscera.runtime.leases import LeaseFolder
 
@@ -163,6 +163,7 @@ def test_clashing_names_take_what_tells_them_apart():
     assert names[3:] == ["a_nii", "a_mha"]
     assert distinct_names(files[:1], ["CT"]) == ["CT"]
     assert distinct_names([Path("a/b.nii"), Path("b.nii")], ["B", "b"])[0] != "b"
+    assert numbered_names(["a", "a", "A", "a_2", "b"]) == ["a", "a_3", "A_4", "a_2", "b"]
 
 
 def test_volumes_below_the_first_level_are_found(tmp_path, scan, nearest):
@@ -626,3 +627,72 @@ def test_lists_do_not_name_the_patient(tmp_path, scan, series, nearest):
     listed = (tmp_path / "out" / "failures.csv").read_text()
     assert "Zeta" not in listed + result.stderr
     assert "DICOM, but no CT (SR)" in listed
+
+
+@pytest.mark.hostile(69)
+def test_a_study_and_its_archive_of_the_patients_name(tmp_path, series, nearest):
+    """Both are called after the image, and told apart by numbers, not by the path."""
+    series(tmp_path / "in" / "SMITH_JOHN", patient="SMITH JOHN")
+    shutil.make_archive(str(tmp_path / "in" / "SMITH_JOHN"), "zip", tmp_path / "in" / "SMITH_JOHN")
+    result = run("segment", tmp_path / "in", "-o", tmp_path / "out", "-b", nearest)
+    names = sorted(p.name for p in (tmp_path / "out").rglob("*") if p.is_file())
+    assert len([name for name in names if name.endswith(".nii.gz")]) == 2
+    assert "SMITH" not in " ".join(names) + result.stderr
+
+
+def test_cases_of_similar_names_have_records_of_their_own(tmp_path, small_phantom, nearest):
+    for name in ("scan.nii.gz", "scan.nii.b.nii.gz"):
+        write_volume(tmp_path / "in" / name, small_phantom[0])
+    call = ("segment", tmp_path / "in", "-o", tmp_path / "out", "-b", nearest)
+    assert done(run(*call)) == (2, 0)
+    assert done(run(*call, "--overwrite")) == (2, 0)
+    assert done(run(*call)) == (0, 2)
+
+
+def test_if_one_file_cannot_be_moved_all_is_as_before(tmp_path, monkeypatch):
+    from viscera.runtime.staging import move_together
+
+    (tmp_path / "aside").mkdir()
+    for name in ("labels", "preview"):
+        (tmp_path / name).write_text("old")
+        (tmp_path / "aside" / name).write_text("new")
+    (tmp_path / "gone").write_text("of other work")
+    moves = [(tmp_path / "aside" / name, tmp_path / name) for name in ("labels", "preview")]
+    replace_file = Path.replace
+
+    def refusing(self, target):
+        if self == moves[1][0]:
+            raise PermissionError(13, "Permission denied", str(self))
+        return replace_file(self, target)
+
+    monkeypatch.setattr(Path, "replace", refusing)
+    with pytest.raises(OutputError, match="Permission denied"):
+        move_together(moves, remove=[tmp_path / "gone"], keep_in=tmp_path / "aside" / "earlier")
+    for name in ("labels", "preview"):
+        assert (tmp_path / name).read_text() == "old"
+    assert (tmp_path / "gone").read_text() == "of other work"
+    monkeypatch.undo()
+    (tmp_path / "aside" / "labels").write_text("new")
+    move_together(moves, remove=[tmp_path / "gone"], keep_in=tmp_path / "aside" / "again")
+    assert (tmp_path / "labels").read_text() == (tmp_path / "preview").read_text() == "new"
+    assert not (tmp_path / "gone").exists()
+
+
+def test_of_many_workers_at_an_abandoned_lease_one_gets_it(tmp_path):
+    from concurrent.futures import ThreadPoolExecutor
+
+    dead = subprocess.Popen([sys.executable, "-c", ""])
+    dead.wait()
+    from viscera.runtime.processes import this_machine
+
+    content = json.dumps({"machine": this_machine(), "pid": dead.pid, "token": "x"})
+    for _ in range(30):
+        (tmp_path / "case.lease").write_text(content)
+        with ThreadPoolExecutor(8) as pool:
+            leases = list(pool.map(lambda _: LeaseFolder(tmp_path).take("case"), range(8)))
+        held = [lease for lease in leases if lease is not None and lease.is_held]
+        assert len(held) == 1
+        for lease in leases:
+            if lease is not None:
+                lease.__exit__()
+        assert not list(tmp_path.glob("*"))

@@ -19,13 +19,15 @@ STATE_FOLDER = ".viscera"
 _LONGEST_NAME_BYTES = 200
 
 
-def record_path(labels_path: Path, case: str) -> Path:
-    """Where a case's record lies.
+def record_path(labels_path: Path) -> Path:
+    """Where the record of a label map's case lies.
 
     Args:
-        labels_path: of its label map.
-        case: its name.
+        labels_path: of the label map, .nii.gz or .nii.
     """
+    name = labels_path.name
+    ending = next((e for e in (".nii.gz", ".nii") if name.lower().endswith(e)), "")
+    case = name[: len(name) - len(ending)]
     return labels_path.parent / STATE_FOLDER / f"{state_name(case)}.json"
 
 
@@ -67,7 +69,7 @@ def write_record(
     record = _read(path)
     listed = _listed_files(record) if record.get("signature") == signature else {}
     for file, shaped_by in files.items():
-        name = str(file.relative_to(beside))
+        name = file.relative_to(beside).as_posix()
         digest = file_sha256((content_in or beside) / name)
         listed[name] = {"sha256": digest, "shaped_by": shaped_by}
     content = {
@@ -98,7 +100,7 @@ def is_finished(
         return False
     listed = _listed_files(record)
     return all(
-        listed.get(str(file.relative_to(beside)), {}).get("shaped_by") == shaped_by
+        listed.get(file.relative_to(beside).as_posix(), {}).get("shaped_by") == shaped_by
         for file, shaped_by in files.items()
     ) and all(_is_as_listed(file, listed, beside) for file in files)
 
@@ -124,7 +126,7 @@ def may_be_replaced(path: Path, signature: str, files: Mapping[Path, str], *, be
 def _is_as_listed(file: Path, listed: Mapping[str, Any], beside: Path) -> bool:
     """Whether a file has the bytes that a record says."""
     with suppress(OSError):
-        entry = listed.get(str(file.relative_to(beside)))
+        entry = listed.get(file.relative_to(beside).as_posix())
         return entry is not None and file.is_file() and file_sha256(file) == entry.get("sha256")
     return False
 
@@ -151,7 +153,8 @@ def files_of_other_work(path: Path, signature: str, *, beside: Path) -> list[Pat
 
 
 def _lies_within(name: Path) -> bool:
-    return not name.is_absolute() and ".." not in name.parts and len(name.parts) <= 2
+    leads_away = name.is_absolute() or name.drive or ".." in name.parts
+    return not leads_away and len(name.parts) <= 2
 
 
 def _listed_files(record: Mapping[str, Any]) -> dict[str, Any]:

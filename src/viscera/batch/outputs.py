@@ -25,7 +25,6 @@ from viscera.runtime.atomic_files import (
     atomic_write,
     check_absent,
     check_writable,
-    not_writable,
     write_text,
 )
 from viscera.runtime.stages import Stages
@@ -126,7 +125,9 @@ class CaseOutputs:
             OutputError: not writable, or exists already.
         """
         check_nifti_name(self.labels_path)
-        for path in self.files(organs):
+        files = self.files(organs)
+        overwrite = self._may_overwrite(files)
+        for path in files:
             if _is_same_file(path, source):
                 raise UsageError(
                     "an output other than the input",
@@ -134,12 +135,25 @@ class CaseOutputs:
                     remedy=f"choose another {option('output')}",
                     where=path,
                 )
-            check_absent(path, overwrite=self.options.overwrite)
-            if path.parent.exists():
-                check_writable(path)
+            check_absent(path, overwrite=overwrite)
+        for folder in {path.parent for path in files}:
+            if folder.exists():
+                check_writable(folder / self.labels_path.name)
         if not self.options.overwrite and (earlier := self._earlier_files()):
             raise self._other_work(earlier)
         check_writable(self.labels_path)
+
+    def _may_overwrite(self, files: dict[Path, str]) -> bool:
+        """Whether what lies there may be replaced: as asked, or as an interrupted run left it.
+
+        What somebody has changed since may not.
+        """
+        if self.options.overwrite:
+            return True
+        if self.record_path is None or not self.is_in_batch:
+            return False
+        place = self.labels_path.parent
+        return may_be_replaced(self.record_path, self.signature, files, beside=place)
 
     def check_volume(self, volume: Volume) -> None:
         """Check before the work that results of these types can be made from this scan.
@@ -165,18 +179,6 @@ class CaseOutputs:
             self.files(organs),
             beside=self.labels_path.parent,
             strict=self.strict,
-        )
-
-    def may_be_replaced(self, organs: Iterable[Organ]) -> bool:
-        """Whether what lies there was left by a run like this one, and nobody has changed it.
-
-        Args:
-            organs: that results are about.
-        """
-        if self.record_path is None:
-            return False
-        return may_be_replaced(
-            self.record_path, self.signature, self.files(organs), beside=self.labels_path.parent
         )
 
     def write(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
@@ -241,16 +243,19 @@ class CaseOutputs:
     def _publish(self, folder: Path, organs: Sequence[Organ]) -> None:
         """Move the files of a folder to their places; those of other work go first."""
         files, place = self.files(organs), self.labels_path.parent
+        overwrite = self._may_overwrite(files)  # asked again: the work took its time
         for path in files:
-            check_absent(path, overwrite=self.options.overwrite)
+            check_absent(path, overwrite=overwrite)
         earlier = self._earlier_files()
         if earlier and not self.options.overwrite:
             raise self._other_work(earlier)
-        self._remove_earlier(earlier)
         is_recorded = self.record_path is not None and (self.is_in_batch or len(files) > 1)
+        if earlier and self.record_path is not None:
+            self.record_path.unlink(missing_ok=True)
         if is_recorded:
             self._write_record(files, content_in=folder)
-        move_together([(folder / path.relative_to(place), path) for path in files])
+        moves = [(folder / path.relative_to(place), path) for path in files]
+        move_together(moves, remove=earlier, keep_in=folder / "earlier")
         if is_recorded:
             self._write_record(files)
 
@@ -272,16 +277,6 @@ class CaseOutputs:
             remedy=f"pass {option('overwrite')} to remove them, or choose another name",
             where=self.labels_path,
         )
-
-    def _remove_earlier(self, earlier: Sequence[Path]) -> None:
-        """Remove the files of other work, its record first, the label map last."""
-        try:
-            if earlier and self.record_path is not None:
-                self.record_path.unlink(missing_ok=True)
-            for path in sorted(earlier, key=lambda path: path == self.labels_path):
-                path.unlink(missing_ok=True)
-        except OSError as error:
-            raise not_writable(self.labels_path, error) from error
 
     def _earlier_files(self) -> list[Path]:
         """The files that other work left here: another scan, other settings.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
+from viscera.dicom.read.files import looks_like_dicom
 from viscera.dicom.read.open_series import find_series
 from viscera.errors import UsageError, VisceraError, option
 from viscera.io.read import SUFFIXES, case_name, path_exists
@@ -16,6 +17,7 @@ from viscera.io.scan_files import (
     distinct_names,
     find_scans,
     is_dir,
+    numbered_names,
     require_scans,
     resolved,
     result_name,
@@ -31,17 +33,19 @@ class BatchCase:
         labels_path: where its label map goes.
         name: in reports and file names.
         series: the Series Instance UID to take, where another study lies in a folder below.
+        is_renamed: it is not called as its file, because that tells the patient.
     """
 
     source: Path
     labels_path: Path
     name: str
     series: str | None = None
+    is_renamed: bool = False
 
     @property
     def shown(self) -> str:
         """What it is called in messages: as its file, unless that would identify the patient."""
-        return self.source.name if self.name == case_name(self.source) else self.name
+        return self.name if self.is_renamed else self.source.name
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,12 @@ def plan_batch(
     passed_over = tuple(dict.fromkeys(item for place in places for item in place.passed_over))
     names = [case_name(file) if keep_phi else result_name(file, series) for file in files]
     if not many and files == list(inputs) and len(files) == 1:
-        case = BatchCase(files[0], _single(names[0], output), names[0])
+        case = BatchCase(
+            files[0],
+            _single(names[0], output),
+            names[0],
+            is_renamed=_is_renamed(names[0], files[0], series),
+        )
         return BatchPlan((case,), None, passed_over)
     named_as_file = output is not None and output.name.lower().endswith(SUFFIXES)
     if output is None or named_as_file or (path_exists(output) and not is_dir(output)):
@@ -114,14 +123,21 @@ def plan_batch(
             remedy=f"pass {option('output', 'FOLDER')}",
         )
     distinct = distinct_names(files, names)
+    renamed = [_is_renamed(name, file, series) for name, file in zip(names, files, strict=True)]
     if not keep_phi:  # a parent's name may be the patient's as well
-        distinct = [
-            name if name == name_alone else deidentified_name(file, name, series=series)
-            for file, name, name_alone in zip(files, distinct, names, strict=True)
-        ]
+        for n, (file, name) in enumerate(zip(files, names, strict=True)):
+            if renamed[n]:
+                distinct[n] = name  # nothing of the path is added to it
+            elif distinct[n] != name and looks_like_dicom(file):
+                told_apart, distinct[n] = (
+                    distinct[n],
+                    deidentified_name(file, distinct[n], series=series),
+                )
+                renamed[n] = distinct[n] != told_apart
+    own_series = _own_series(files)
     cases = tuple(
-        BatchCase(file, output / f"{name}.nii.gz", name, _own_series(file, files))
-        for file, name in zip(files, distinct_names(files, distinct), strict=True)
+        BatchCase(file, output / f"{name}.nii.gz", name, own_series.get(file), is_renamed)
+        for file, name, is_renamed in zip(files, numbered_names(distinct), renamed, strict=True)
     )
     if {resolved(case.labels_path) for case in cases} & set(map(resolved, files)):
         problem = "the folder of the scans, where labels would replace them"
@@ -131,16 +147,29 @@ def plan_batch(
     return BatchPlan(cases, output, passed_over)
 
 
-def _own_series(folder: Path, files: Sequence[Path]) -> str | None:
-    """The likeliest series of a study in whose folders other studies lie; None for all others."""
-    below = [file for file in files if folder in file.parents and is_dir(file)]
-    if not below:
-        return None
-    with suppress(VisceraError):  # whoever opens it says what is wrong
-        others = {series.study for file in below for series in find_series(file).series}
-        series = (s for s in find_series(folder).series if s.study not in others)
-        return next((s.identifier for s in series), None)
-    return None
+def _is_renamed(name: str, file: Path, series: str | None) -> bool:
+    """Whether a case is not called as its file; the number of a part does not count."""
+    part = series.partition(":")[2] if series else ""
+    return name.removesuffix(f"_{part}" if part else "") != case_name(file)
+
+
+def _own_series(files: Sequence[Path]) -> dict[Path, str]:
+    """The likeliest series of each study in whose folders other studies lie."""
+    folders = [file for file in files if is_dir(file)]
+    below: dict[Path, list[Path]] = {}
+    for folder in folders:
+        for above in folder.parents:
+            below.setdefault(above, []).append(folder)
+    chosen: dict[Path, str] = {}
+    for folder in folders:
+        if folder not in below:
+            continue
+        with suppress(VisceraError):  # whoever opens it says what is wrong
+            others = {s.study for other in below[folder] for s in find_series(other).series}
+            own = [s for s in find_series(folder).series if s.study not in others]
+            if own:  # of several parts none is chosen: its UID alone is refused
+                chosen[folder] = own[0].uid
+    return chosen
 
 
 def _single(name: str, output: Path | None) -> Path:

@@ -16,7 +16,7 @@ from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
 from viscera.dicom.deidentify import patient_identity
-from viscera.errors import OutputError, UsageError, VisceraError, option
+from viscera.errors import InputError, OutputError, UsageError, VisceraError, option
 from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
 from viscera.inputs import as_volume
 from viscera.io.content_digest import content_digest
@@ -29,6 +29,10 @@ from viscera.runtime.resources import no_memory_error
 from viscera.runtime.stages import Progress, Stages
 
 _LOOK_AGAIN_S = 1.0  # at cases that other workers hold
+
+
+class _LeaseLostError(Exception):
+    """Another worker took a case over while this one was stopped."""
 
 
 @dataclass(frozen=True)
@@ -218,8 +222,12 @@ def run_batch(
                 continue
             held_by_others = 0
             with lease:
-                results[case] = _segment_unless_finished(case, predictor, options, callbacks, lease)
-            callbacks.on_result(results[case])
+                result = _segment_unless_finished(case, predictor, options, callbacks, lease)
+                if result is None:  # another worker took it over: it is done, or tried again
+                    waiting.append(case)
+                    continue
+                results[case] = result
+            callbacks.on_result(result)
         if waiting:
             time.sleep(_LOOK_AGAIN_S)
     for case in plan.cases:
@@ -264,15 +272,17 @@ def _outputs(
         case.labels_path,
         options.outputs,
         keep_phi=options.keep_phi,
-        record_path=record_path(case.labels_path, case.labels_path.name.split(".nii")[0]),
+        record_path=record_path(case.labels_path),
         is_in_batch=is_in_batch,
         strict=options.read.strict,
     )
     assert outputs.record_path is not None
     if options.outputs.overwrite or not path_exists(outputs.record_path):
         return outputs
-    signature = _signature(case, predictor, options, content_digest(case.source))
-    return replace(outputs, signature=signature)
+    digest = content_digest(case.source)
+    if not digest:  # it cannot be read: nothing that lies there is known to be its result
+        return outputs
+    return replace(outputs, signature=_signature(case, predictor, options, digest))
 
 
 def _segment_unless_finished(
@@ -281,20 +291,18 @@ def _segment_unless_finished(
     options: BatchOptions,
     callbacks: BatchCallbacks,
     lease: Lease,
-) -> CaseResult:
-    """One case of a batch; its failure is part of the result."""
+) -> CaseResult | None:
+    """One case of a batch; its failure is part of the result. None if the lease was lost."""
     organs = options.organs_of(predictor)
     try:
         outputs = _outputs(case, predictor, options, is_in_batch=True)
-        if not options.outputs.overwrite:
-            if outputs.is_finished(organs):
-                return CaseResult(case)
-            # Files of an interrupted run are made again; those of others, or changed since, stay.
-            may_replace = replace(options.outputs, overwrite=outputs.may_be_replaced(organs))
-            outputs = replace(outputs, options=may_replace)
+        if not options.outputs.overwrite and outputs.is_finished(organs):
+            return CaseResult(case)
         outputs.check(case.source, organs)
         with callbacks.progress(case) as on_progress:
             return _segment(case, predictor, options, outputs, on_progress, lease)
+    except _LeaseLostError:
+        return None
     except VisceraError as error:
         return CaseResult(case, error=error)
     except MemoryError:  # of this case; the next may be smaller
@@ -337,14 +345,16 @@ def _segment(
     planned_mb = max(segmentation.provenance["planned_mb"], round(preview_mb))
     provenance = {**segmentation.provenance, "planned_mb": planned_mb}
     segmentation = replace(segmentation, provenance=provenance)
+    if not digest.result():
+        raise InputError(
+            "a scan that can be read to its end",
+            found="files that cannot",
+            remedy="check whether they are still there",
+            where=case.shown,
+        )
     signature = _signature(case, predictor, options, digest.result())
     if lease is not None and not lease.is_held:
-        raise OutputError(
-            "this worker to hold the case's lease until the end",
-            found="another worker that took it over",
-            remedy="run again: it does only what is missing",
-            where=case.name,
-        )
+        raise _LeaseLostError
     return CaseResult(
         case, report=replace(outputs, signature=signature).write(segmentation, stages)
     )

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 _VARINT, _FIXED64, _LENGTH, _FIXED32 = 0, 1, 2, 5
 _GROUPS = (3, 4)
+_MOST_KEY = 0xFFFF_FFFF
 _MOST_DEPTH = 64  # of graphs within nodes
 # onnx.proto3: which fields of a message hold which message.
 _MESSAGES = {
@@ -67,6 +68,9 @@ def _fields(message: memoryview) -> Iterator[tuple[int, int, int | memoryview]]:
     at = 0
     while at < len(message):
         key, at = _varint(message, at)
+        if key > _MOST_KEY:  # some readers cut it, and see another field
+            yield 0, _GROUPS[0], 0
+            return
         number, wire_type = key >> 3, key & 7
         if wire_type == _VARINT:
             value, at = _varint(message, at)

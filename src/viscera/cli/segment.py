@@ -187,7 +187,7 @@ def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
     case, report = result.case, result.report
     assert report is not None
     lines = []
-    if case.shown != case.source.name:
+    if case.is_renamed:
         lines.append(
             "a series: its name identifies the patient, so the results are called "
             f"{case.name}; --keep-phi keeps the name"

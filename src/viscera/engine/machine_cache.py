@@ -105,8 +105,8 @@ def _is_private(folder: Path) -> bool:
     state = folder.lstat()
     if not stat.S_ISDIR(state.st_mode):
         return False
-    if not hasattr(os, "getuid"):  # Windows keeps what is a user's to the user
-        return True
+    if not hasattr(os, "getuid"):  # Windows keeps a user's own folder to the user, and no other
+        return folder == _user_cache_folder()
     return state.st_uid == os.getuid() and not state.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
 
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Bundle, Precision
-from viscera.engine.machine_cache import read_network, store_network
+from viscera.engine.machine_cache import cache_folder, read_network, store_network
 from viscera.engine.privacy import disable_telemetry
 from viscera.engine.protocol import Shape, batch_shape, check_network, parallel_requests_for
 from viscera.errors import UsageError, option
@@ -96,7 +96,9 @@ class OpenVinoEngine:
         if self._compiled is None:
             self._model.reshape(list(shape))
             self._compiled = self._core.compile_model(self._model, "CPU", settings)
-            store_network(key, self._compiled.export_model().getvalue())
+            if cache_folder() is not None:
+                with suppress(RuntimeError):  # what cannot be exported is compiled each time
+                    store_network(key, self._compiled.export_model().getvalue())
         self._shape = shape
 
     def _cache_key(self, shape: tuple[int, ...], settings: Mapping[str, object]) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from viscera.errors import BatchError, OutputError, VisceraError, Wording, option, python_wording
 from viscera.io.read import path_exists
-from viscera.runtime.atomic_files import write_text
+from viscera.runtime.atomic_files import not_writable, write_text
 from viscera.runtime.small_files import read_file_bytes
 
 _COLUMNS = ("file", "exit_code", "expected", "found", "remedy")
@@ -69,7 +69,10 @@ class FailureList:
             OutputError: not writable.
         """
         if not self._rows:
-            self.path.unlink(missing_ok=True)
+            try:
+                self.path.unlink(missing_ok=True)
+            except OSError as error:
+                raise not_writable(self.path, error) from error
             return
         text = io.StringIO()
         csv.writer(text, lineterminator="\n").writerows([_COLUMNS, *self._rows])

@@ -12,7 +12,7 @@ from pathlib import Path
 from viscera.dicom.deidentify import deidentified_name
 from viscera.dicom.read.files import begins_as_dicom, is_archive, looks_like_dicom, read_head
 from viscera.dicom.read.study import StudyKey, read_modality, read_study_key
-from viscera.errors import NothingToSegmentError, UsageError
+from viscera.errors import InputError, NothingToSegmentError, UsageError
 from viscera.io.nifti.read import is_viscera_result, nifti_header_path
 from viscera.io.read import SUFFIXES, case_name, path_exists
 
@@ -33,7 +33,7 @@ class PassedOver:
     reason: str
 
     def shown(self, *, keep_phi: bool) -> str:
-        """What it is called in messages: its name, unless that tells the patient.
+        """What it is called in messages: its name; of a DICOM file, unless that tells the patient.
 
         Args:
             keep_phi: names may tell the patient.
@@ -103,7 +103,7 @@ def distinct_names(files: Sequence[Path], names: Sequence[str]) -> list[str]:
         names: what each is called by itself.
 
     Returns:
-        A name of its own for each.
+        A name for each; `numbered_names` tells apart those that clash still.
     """
     distinct = list(names)
     parents = [list(path.absolute().parent.parts[1:]) for path in files]
@@ -117,14 +117,33 @@ def distinct_names(files: Sequence[Path], names: Sequence[str]) -> list[str]:
         for n in group:
             suffix = files[n].name.removeprefix(distinct[n]).replace(".", "_")
             distinct[n] += suffix
-    for group in _clashes(distinct):
-        for count, n in enumerate(group[1:], start=2):
-            distinct[n] += f"_{count}"
+    alone_names = set(names)
     return [
-        name if name in names or len(os.fsencode(name)) <= _LONGEST_NAME_BYTES
+        name if name in alone_names or len(os.fsencode(name)) <= _LONGEST_NAME_BYTES
         else f"{alone[:60]}_{hashlib.sha256(os.fsencode(file.absolute())).hexdigest()[:12]}"
         for name, alone, file in zip(distinct, names, files, strict=True)
     ]  # fmt: skip
+
+
+def numbered_names(names: Sequence[str]) -> list[str]:
+    """Names that clash told apart by numbers alone.
+
+    Args:
+        names: what each case is called.
+
+    Returns:
+        A name of its own for each.
+    """
+    numbered = list(names)
+    taken = {name.casefold() for name in names}
+    for group in _clashes(names):
+        count = 2
+        for position in group[1:]:
+            while f"{names[position]}_{count}".casefold() in taken:
+                count += 1
+            numbered[position] = f"{names[position]}_{count}"
+            taken.add(numbered[position].casefold())
+    return numbered
 
 
 def _clashes(names: Sequence[str]) -> list[list[int]]:
@@ -151,7 +170,16 @@ def find_volumes(entry: Path) -> list[Path]:
     """
     if not is_dir(entry):
         return [entry]
-    volumes = [file for file in sorted(entry.iterdir()) if _is_volume(file) and file.is_file()]
+    try:
+        inside = sorted(entry.iterdir())
+    except OSError as error:
+        raise InputError(
+            "a folder that can be read",
+            found=error.strerror or str(error),
+            remedy="check its permissions",
+            where=entry,
+        ) from error
+    volumes = [file for file in inside if _is_volume(file) and _is_file(file)]
     if volumes:
         return volumes
     listing = find_scans(entry, whole_series=True)
@@ -189,8 +217,8 @@ def find_scans(
                 volumes.append(file)
             elif not (file.name.lower().endswith(_IMAGES_OF_PAIRS) and _has_header(file)):
                 others.append(file)
-        dicom = [file for file in others if begins_as_dicom(read_head(file))]
-        key = read_study_key(dicom)
+        dicom = {file: None for file in others if begins_as_dicom(read_head(file))}
+        key = read_study_key(tuple(dicom))
         volumes += [file for file in others if is_archive(file)]
         if key is not None:  # what else lies in the folder is counted when the series is opened
             study_folders.setdefault(key, []).append(folder)
@@ -301,10 +329,14 @@ def _no_scan_because(file: Path, is_dicom: bool) -> str:
 
 def _study_sources(study_folders: dict[StudyKey, list[Path]]) -> Iterator[Path]:
     """The folder that holds each study and nothing of another; else each of its folders."""
+    studies_below: dict[Path, set[StudyKey]] = {}
     for key, folders in study_folders.items():
+        for folder in folders:
+            for above in (folder, *folder.parents):
+                studies_below.setdefault(above, set()).add(key)
+    for folders in study_folders.values():
         common = Path(os.path.commonpath(folders))
-        others = (f for other, fs in study_folders.items() if other != key for f in fs)
-        if any(common == other or common in other.parents for other in others):
+        if len(studies_below[common]) > 1:
             yield from folders
         else:
             yield common

@@ -50,15 +50,20 @@ class Lease:
     @property
     def is_held(self) -> bool:
         """Whether nobody has taken it over, as happens to a process that was stopped for long."""
-        try:
-            return self.path.read_bytes() == self._content
-        except OSError:
-            return False
+        for _ in range(3):  # a shared folder may fail to answer once
+            try:
+                return self.path.read_bytes() == self._content
+            except FileNotFoundError:
+                return False
+            except OSError:
+                time.sleep(0.1)
+        return False
 
     def _touch(self) -> None:
         while not self._ended.wait(_TOUCHED_EVERY_S):
-            with suppress(OSError):
-                os.utime(self.path)
+            if self.is_held:
+                with suppress(OSError):
+                    os.utime(self.path)
 
 
 class LeaseFolder:
@@ -94,11 +99,15 @@ class LeaseFolder:
         holder = {"machine": this_machine(), "pid": os.getpid(), "token": secrets.token_hex(8)}
         content = json.dumps(holder).encode()
         try:
-            if os.path.lexists(path) and self._is_abandoned(path, name):
-                path.unlink(missing_ok=True)
+            if os.path.lexists(path) and not self._remove_if_abandoned(path, name):
+                return None
             descriptor = os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666)
         except FileExistsError:
             return None
+        except PermissionError as error:
+            if os.name == "nt":  # another worker is reading or removing it
+                return None
+            raise _not_writable(path, error) from error
         except OSError as error:
             raise _not_writable(path, error) from error
         try:
@@ -108,6 +117,27 @@ class LeaseFolder:
             path.unlink(missing_ok=True)
             raise _not_writable(path, error) from error
         return Lease(path, content)
+
+    def _remove_if_abandoned(self, path: Path, name: str) -> bool:
+        """Whether nobody holds it any more; it is gone then.
+
+        Of several workers that find it abandoned one moves it away. Should it have moved the new
+        lease of another, that one is put back.
+        """
+        content = path.read_bytes() if path.is_file() else b""
+        if not self._is_abandoned(path, name):
+            return False
+        away = path.with_name(f".{secrets.token_hex(8)}.gone")
+        try:
+            path.rename(away)
+        except FileNotFoundError:
+            return True
+        is_same = not away.is_file() or away.read_bytes() == content
+        if not is_same:
+            with suppress(OSError):
+                os.link(away, path)  # fails where there is one already
+        away.unlink(missing_ok=True)
+        return is_same
 
     def _is_abandoned(self, path: Path, name: str) -> bool:
         """Whether its holder died, or has not touched it for long by this process's own clock.

@@ -1,4 +1,4 @@
-"""Small files that people write: read whole, but only regular ones, and only up to a size.
+"""Files that are read whole, settings and weights: only regular ones, only up to a size.
 
 A FIFO would block, a device never end, a file of gigabytes fill the memory. Whatever is wrong comes
 as OSError or ValueError, whose text says it in a few words; callers name the file and the remedy.
@@ -27,14 +27,13 @@ def read_file_bytes(path: Path, *, most_bytes: int = MOST_TEXT_BYTES) -> bytes:
         OSError: it cannot be read.
         ValueError: no regular file, or a larger one.
     """
-    mode = path.stat().st_mode
-    if not stat.S_ISREG(mode):
-        raise ValueError("a folder" if stat.S_ISDIR(mode) else "no regular file")
-    with path.open("rb") as file:
-        content = file.read(most_bytes + 1)
-    if len(content) > most_bytes:
+    state = path.stat()
+    if not stat.S_ISREG(state.st_mode):
+        raise ValueError("a folder" if stat.S_ISDIR(state.st_mode) else "no regular file")
+    if state.st_size > most_bytes:
         raise ValueError(f"more than {most_bytes / 1e6:g} MB")
-    return content
+    with path.open("rb") as file:
+        return file.read(state.st_size)
 
 
 def read_text_file(path: Path, *, most_bytes: int = MOST_TEXT_BYTES) -> str:

@@ -33,23 +33,33 @@ def staging_folder(beside: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def move_together(moves: Sequence[tuple[Path, Path]]) -> None:
-    """Move files to their final names; if one cannot be moved, those before it are taken back.
+def move_together(
+    moves: Sequence[tuple[Path, Path]], *, remove: Sequence[Path], keep_in: Path
+) -> None:
+    """Move files to their final names, and others away; if one cannot be moved, all is as before.
 
     Args:
         moves: from where to where, on one file system; what exists is replaced.
+        remove: files that go first.
+        keep_in: a folder of the same file system, made for what is replaced and removed.
 
     Raises:
         OutputError: a file cannot be moved.
     """
-    moved: list[Path] = []
-    for source, target in moves:
-        try:
+    undo: list[tuple[Path, Path | None]] = []  # a target, and where what was there lies
+    targets = [target for _, target in moves]
+    kept = [path for path in (*remove, *targets) if path.is_file()]
+    try:
+        keep_in.mkdir()
+        for number, path in enumerate(dict.fromkeys(kept)):
+            path.replace(keep_in / str(number))
+            undo.append((path, keep_in / str(number)))
+        for source, target in moves:
             target.parent.mkdir(parents=True, exist_ok=True)
             source.replace(target)
-        except OSError as error:
-            for path in moved:
-                with suppress(OSError):
-                    path.unlink()
-            raise not_writable(target, error) from error
-        moved.append(target)
+            undo.append((target, None))
+    except OSError as error:
+        for path, earlier in reversed(undo):
+            with suppress(OSError):
+                path.unlink() if earlier is None else earlier.replace(path)
+        raise not_writable(Path(error.filename2 or error.filename or keep_in), error) from error

@@ -76,7 +76,11 @@ def open_series(
     if listing.damaged and not listing.series:
         raise listing.damaged[0].damage or AssertionError
     taken, findings = _choose_series(listing, series, source, strict=strict)
-    damages = listing.damages_of(taken, is_chosen=series is not None)
+    damages = (
+        listing.damages()
+        if series == ALL_SERIES
+        else listing.damages_of(taken, is_chosen=series is not None)
+    )
     if damages and not allow_bad_slices:
         raise damages[0]
     for ct_slice in taken.slices:

@@ -132,6 +132,10 @@ class SeriesListing:
         """Files without a series to segment."""
         return self.others + self.scouts + len(self.damaged)
 
+    def damages(self) -> list[VisceraError]:
+        """Why files cannot be read, of whatever series."""
+        return [content.damage for content in self.damaged if content.damage is not None]
+
     def damages_of(self, series: CtSeries, *, is_chosen: bool = False) -> list[VisceraError]:
         """Why files that belong to a series, or may belong to it, cannot be read.
 
@@ -177,7 +181,7 @@ def group_series(slices: Sequence[CtSlice]) -> tuple[tuple[CtSeries, ...], int]:
 def _parts(series: CtSeries) -> list[CtSeries]:
     """The phases or reconstructions of a series of which several lie at each place.
 
-    None where each place has one picture, or where nothing tells those at one place apart.
+    No part where each place has one picture, or where nothing tells those at one place apart.
     """
     if not _share_a_place(series.slices):
         return []
