@@ -166,9 +166,9 @@ def _own_series(files: Sequence[Path]) -> dict[Path, str]:
             continue
         with suppress(VisceraError):  # whoever opens it says what is wrong
             others = {s.study for other in below[folder] for s in find_series(other).series}
-            own = [s for s in find_series(folder).series if s.study not in others]
-            if own:  # of several parts none is chosen: its UID alone is refused
-                chosen[folder] = own[0].uid
+            remaining = [s for s in find_series(folder).series if s.study not in others]
+            if remaining:  # of several parts none is chosen: its UID alone is refused
+                chosen[folder] = remaining[0].uid
     return chosen
 
 
