@@ -124,9 +124,12 @@ class LeaseFolder:
         Of several workers that find it abandoned one moves it away. Should it have moved the new
         lease of another, that one is put back.
         """
-        content = path.read_bytes() if path.is_file() else b""
-        if not self._is_abandoned(path, name):
-            return False
+        try:
+            content = path.read_bytes() if path.is_file() else b""
+            if not self._is_abandoned(path, name):
+                return False
+        except FileNotFoundError:  # released meanwhile
+            return True
         away = path.with_name(f".{secrets.token_hex(8)}.gone")
         try:
             path.rename(away)
