@@ -21,11 +21,12 @@ from viscera.runtime.resources import available_mb, require_memory
 BASE_MB = 165.0
 # The same where nothing but the network runs, as in the process that measures its peak.
 _RUN_BASE_MB = 117.0
+_SCORE_SLICES = 3  # of scores, on their way to labels
 _RUN_MARGIN = 1.03  # what a run takes varies by so much
 _DECODER_MB = 75.0  # a process that decodes slices
 _PICTURE_MB = 165.0  # what is drawn, and the libraries that draw
 _SLABS = 4  # of the scan, between the file and the grid
-_ORGAN_ROWS = 0.65  # of the body's rows, those between the first and last organ of a slice, at most
+_ORGAN_ROWS = 0.6  # of the body's rows, those between the first and last organ of a slice, at most
 # Bytes a voxel of the slab that is closed: a copy and bit masks; and bytes a voxel of an organ's
 # box, which may be that of all organs: the number of its component.
 _CLOSING_BYTES, _COMPONENT_BYTES = 9, 2
@@ -211,7 +212,7 @@ def _network_peak_mb(
     depth = patch.size[2]
     z = AxisWindows.fit(box_shape[0], depth, patch.overlap, gaussian=False, sigma=patch.sigma)
     shared = max((depth - (high - low) for low, high in pairwise(z.starts)), default=0)
-    slices = depth * side_by_side + shared
+    slices = depth * side_by_side + shared + _SCORE_SLICES
     # The window itself, and the slab that it is cut from, where that must be padded.
     slab_pixels = math.prod(
         max(n, size) for n, size in zip(box_shape[1:], patch.size[1::-1], strict=True)
