@@ -44,8 +44,8 @@ class BatchCase:
 
     @property
     def shown(self) -> str:
-        """What it is called in messages: as its file, unless that would identify the patient."""
-        return self.name if self.is_renamed else self.source.name
+        """What it is called in messages: as its file, unless the case has another name."""
+        return self.source.name if self.name == case_name(self.source) else self.name
 
 
 @dataclass(frozen=True)

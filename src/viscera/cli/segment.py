@@ -218,8 +218,12 @@ def _summary(results: tuple[CaseResult, ...], passed_over: int) -> str:
         "failed": failed,
     }
     words = ", ".join(f"{count} {what}" for what, count in counts.items() if count)
-    files = f"; {passed_over} files passed over, see failures.csv" if passed_over else ""
-    return f"{len(results)} cases: {words}{files}"
+    files = f"; {_counted(passed_over, 'file')} passed over, see failures.csv"
+    return f"{_counted(len(results), 'case')}: {words}{files if passed_over else ''}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
 
 
 def _show_passed_over(plan: BatchPlan, options: BatchOptions, *, quiet: bool) -> None:
