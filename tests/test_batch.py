@@ -24,7 +24,8 @@ from viscera.batch.run import BatchOptions, OutputOptions
 from viscera.cli.main import viscera as command
 from viscera.core.phantom import make_phantom
 from viscera.errors import BatchError, OutputError, VisceraError
-from viscera.io.scan_files import distinct_names, find_scans, numbered_names
+from viscera.io.case_names import distinct_names, numbered_names
+from viscera.io.scan_files import find_scans
 from viscera.io.write import write_volume
 from viscera.runtime.leases import LeaseFolder
 

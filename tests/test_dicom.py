@@ -17,8 +17,8 @@ from viscera.dicom.deidentify import deidentified_name
 from viscera.dicom.read.decoder_process import DecoderDiedError, DecoderProcess
 from viscera.dicom.read.files import SourceFile, begins_as_dicom
 from viscera.errors import InputError, NothingToSegmentError, ResourceError, VisceraError
+from viscera.io.case_names import result_name
 from viscera.io.read import open_volume, read_volume
-from viscera.io.scan_files import result_name
 
 pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
 

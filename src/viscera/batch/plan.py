@@ -11,17 +11,9 @@ from viscera.dicom.deidentify import deidentified_name
 from viscera.dicom.read.files import looks_like_dicom
 from viscera.dicom.read.open_series import find_series
 from viscera.errors import UsageError, VisceraError, option
+from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
-from viscera.io.scan_files import (
-    PassedOver,
-    distinct_names,
-    find_scans,
-    is_dir,
-    numbered_names,
-    require_scans,
-    resolved,
-    result_name,
-)
+from viscera.io.scan_files import PassedOver, find_scans, is_dir, require_scans, resolved
 
 
 @dataclass(frozen=True)

@@ -15,8 +15,9 @@ from viscera.cli._shared.options import BUNDLE, PATH
 from viscera.cli._shared.progress import cases_bar
 from viscera.cli._shared.terminal import echo
 from viscera.errors import BatchError, UsageError, VisceraError, command_line_wording
+from viscera.io.case_names import scans_by_case
 from viscera.io.failure_list import FailureList
-from viscera.io.scan_files import find_volumes, scans_by_case
+from viscera.io.scan_files import find_volumes
 
 if TYPE_CHECKING:
     from viscera.bench.command import BenchCommand

@@ -9,8 +9,9 @@ import click
 from viscera.cli._shared.options import BUNDLE, PATH
 from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
+from viscera.io.case_names import scans_by_case
 from viscera.io.failure_list import FailureList
-from viscera.io.scan_files import find_volumes, scans_by_case
+from viscera.io.scan_files import find_volumes
 
 
 @click.command()

@@ -7,9 +7,10 @@ from pathlib import Path
 
 from viscera.errors import InputError, UsageError, option
 from viscera.evaluation.cohort import CasePair
+from viscera.io.case_names import scans_by_case
 from viscera.io.csv_tables import read_csv
 from viscera.io.read import case_name, path_exists
-from viscera.io.scan_files import find_volumes, is_dir, scans_by_case
+from viscera.io.scan_files import find_volumes, is_dir
 
 
 @dataclass(frozen=True)
