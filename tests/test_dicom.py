@@ -553,7 +553,7 @@ def test_a_series_is_segmented_and_nothing_of_the_patient_is_told(tmp_path, near
             content = path.read_bytes()
             content = gzip.decompress(content) if path.suffix == ".gz" else content
             texts.append(content.decode("latin-1"))
-    assert len(texts) == 15
+    assert len(texts) == 16
     for text in texts:
         assert not any(word in text.lower() for word in TELLING)
     for name in ("labels_seg.dcm", "labels_rtstruct.dcm"):
