@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
-from viscera.dicom.read.files import begins_as_dicom, is_archive, read_head
+from viscera.dicom.read.files import begins_as_dicom, is_archive, is_regular_file, read_head
 from viscera.dicom.read.study import StudyKey, read_modality, read_study_key
 from viscera.errors import InputError, NothingToSegmentError
 from viscera.io.nifti.read import is_viscera_result, nifti_header_path
@@ -80,7 +80,7 @@ def find_volumes(entry: Path) -> list[Path]:
             remedy="check its permissions",
             where=entry,
         ) from error
-    volumes = [file for file in inside if _is_volume(file) and _is_file(file)]
+    volumes = [file for file in inside if _is_volume(file) and is_regular_file(file)]
     if volumes:
         return volumes
     listing = find_scans(entry, whole_series=True)
@@ -200,7 +200,7 @@ def _visit_folders(
             path = folder / file
             if file.startswith("."):
                 continue
-            if _is_file(path):
+            if is_regular_file(path):
                 regular.append(path)
             else:
                 passed_over.append(PassedOver(path, "no regular file, or a link to nothing"))
@@ -213,13 +213,6 @@ def resolved(path: Path) -> Path:
         return path.resolve()
     except (OSError, RuntimeError):
         return path.absolute()
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # not even that may be asked
-        return False
 
 
 def _no_scan_because(file: Path, is_dicom: bool) -> str:

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from viscera.errors import OutputError
+from viscera.runtime.atomic_files import not_writable
 from viscera.runtime.processes import process_is_alive, this_machine
 
 _TOUCHED_EVERY_S = 10.0
@@ -84,7 +84,7 @@ class LeaseFolder:
         try:
             folder.mkdir(parents=True, exist_ok=True)
         except OSError as error:
-            raise _not_writable(folder, error) from error
+            raise not_writable(folder, error) from error
 
     def take(self, name: str) -> Lease | None:
         """The lease of a piece of work; None while another worker holds it.
@@ -107,15 +107,15 @@ class LeaseFolder:
         except PermissionError as error:
             if os.name == "nt":  # another worker is reading or removing it
                 return None
-            raise _not_writable(path, error) from error
+            raise not_writable(path, error) from error
         except OSError as error:
-            raise _not_writable(path, error) from error
+            raise not_writable(path, error) from error
         try:
             with os.fdopen(descriptor, "wb") as file:
                 file.write(content)
         except OSError as error:
             path.unlink(missing_ok=True)
-            raise _not_writable(path, error) from error
+            raise not_writable(path, error) from error
         return Lease(path, content)
 
     def _remove_if_abandoned(self, path: Path, name: str) -> bool:
@@ -163,12 +163,3 @@ class LeaseFolder:
         # An empty one belongs to somebody who died, or whose disk was full, while writing it.
         patience_s = EXPIRES_AFTER_S if content else _WRITTEN_AFTER_S
         return time.monotonic() - since_s > patience_s
-
-
-def _not_writable(path: Path, error: OSError) -> OutputError:
-    return OutputError(
-        "a folder that can be written",
-        found=error.strerror or str(error),
-        remedy="choose another place, or free some space",
-        where=path,
-    )

@@ -83,7 +83,7 @@ def list_files(source: Path) -> list[SourceFile]:
         for folder, folders, names in os.walk(source):
             folders.sort()
             inside = (Path(folder) / name for name in sorted(names))
-            paths += [path for path in inside if _is_file(path)]
+            paths += [path for path in inside if is_regular_file(path)]
             _check_count(len(paths), source)
         return [SourceFile(path, stamp=file_stamp(path)) for path in paths]
     if not is_archive(source):
@@ -101,10 +101,11 @@ def list_files(source: Path) -> list[SourceFile]:
     return [SourceFile(source, m, (m.file_size, m.CRC), archive) for m in members]
 
 
-def _is_file(path: Path) -> bool:
+def is_regular_file(path: Path) -> bool:
+    """Whether this is a file; not where even that may not be asked."""
     try:
         return path.is_file()
-    except OSError:  # not even that may be asked
+    except OSError:
         return False
 
 
