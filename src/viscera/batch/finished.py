@@ -48,10 +48,10 @@ def write_record(
     files: Mapping[Path, str],
     *,
     beside: Path,
-    content_in: Path | None = None,
+    content_in: Path,
     strict: bool = False,
 ) -> None:
-    """Leave the record: first with the files still elsewhere, again once all are in place.
+    """Leave the record while the files still lie elsewhere; see `complete_record`.
 
     Files of the same signature that an earlier run left stay listed.
 
@@ -60,7 +60,7 @@ def write_record(
         signature: scan, bundle and settings that the labels follow from.
         files: each file, and what else shaped it.
         beside: the folder that the files lie in or below.
-        content_in: the folder in which they still are; None once they are in place.
+        content_in: the folder in which they still are.
         strict: warnings would have refused the scan.
 
     Raises:
@@ -70,14 +70,30 @@ def write_record(
     listed = _listed_files(record) if record.get("signature") == signature else {}
     for file, shaped_by in files.items():
         name = file.relative_to(beside).as_posix()
-        digest = file_sha256((content_in or beside) / name)
+        digest = file_sha256(content_in / name)
         listed[name] = {"sha256": digest, "shaped_by": shaped_by}
     content = {
         "signature": signature,
-        "complete": content_in is None,
+        "complete": False,
         "strict": strict,
         "files": listed,
     }
+    _write(path, content)
+
+
+def complete_record(path: Path) -> None:
+    """Note that all files of a record are in place.
+
+    Args:
+        path: of the record.
+
+    Raises:
+        OutputError: not writable.
+    """
+    _write(path, {**_read(path), "complete": True})
+
+
+def _write(path: Path, content: Mapping[str, Any]) -> None:
     write_text(path, json.dumps(content, indent=1) + "\n", overwrite=True)
 
 

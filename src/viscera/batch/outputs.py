@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from viscera.batch.finished import (
+    complete_record,
     files_of_other_work,
     is_finished,
     may_be_replaced,
@@ -249,26 +250,22 @@ class CaseOutputs:
         earlier = self._earlier_files()
         if earlier and not self.options.overwrite:
             raise self._other_work(earlier)
-        is_recorded = self.record_path is not None and (self.is_in_batch or len(files) > 1)
+        is_recorded = self.is_in_batch or len(files) > 1
         if earlier and self.record_path is not None:
             self.record_path.unlink(missing_ok=True)
-        if is_recorded:
-            self._write_record(files, content_in=folder)
+        if is_recorded and self.record_path is not None:
+            write_record(
+                self.record_path,
+                self.signature,
+                files,
+                beside=place,
+                content_in=folder,
+                strict=self.strict,
+            )
         moves = [(folder / path.relative_to(place), path) for path in files]
         move_together(moves, remove=earlier, keep_in=folder / "earlier")
-        if is_recorded:
-            self._write_record(files)
-
-    def _write_record(self, files: dict[Path, str], *, content_in: Path | None = None) -> None:
-        assert self.record_path is not None
-        write_record(
-            self.record_path,
-            self.signature,
-            files,
-            beside=self.labels_path.parent,
-            content_in=content_in,
-            strict=self.strict,
-        )
+        if is_recorded and self.record_path is not None:
+            complete_record(self.record_path)
 
     def _other_work(self, earlier: Sequence[Path]) -> OutputError:
         return OutputError(
