@@ -1,103 +1,136 @@
-"""Scores of several networks on the shared cases, each by the fold that held its patient back."""
+"""Scores of networks on the shared cases, remembered in a file."""
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 import viscera
-from list_shared_cases import SAMPLE
-from train_default import FOLDS, TEACHER
+from list_shared_cases import MANUAL
+from train_packaged import FOLDS, ROOT
+from viscera.bundle.read import read_bundle
+from viscera.bundle.spec import Bundle
 from viscera.io.content_digest import content_digest
 from viscera.io.read import read_labels, read_volume
-from viscera.training.data.cases import TrainingCase, find_cases
-from viscera.training.run_folder import read_run
+from viscera.training.checkpoint import load_weights
+from viscera.training.data.cases import TrainingCase
+from viscera.training.data.split import split_cases
+from viscera.training.export.model_card import bundle_toml
+from viscera.training.export.onnx_file import write_onnx
+from viscera.training.loop import new_network
+from viscera.training.recipe import Recipe, read_recipe
 
-REFERENCE = "reference"
-# One bundle for all folds: neither was fine-tuned on anybody here.
-UNTUNED = {REFERENCE: TEACHER, "untuned": None}
-# Labels that are not the reference network's own, for all organs that count there.
-INDEPENDENT = (SAMPLE, "totalsegmentator_examples_example_dicom_20slices", "msd_spleen_spleen_8")
-EXPERT_JOINT = "tcia_pancreatic_ct_cbct_CB_001_planning"
-_STOMACH_AND_DUODENUM = 1  # in that case's label_expert_partial
+REFERENCE = "flare25_dw"
 AWAY_MM = 20.0  # from the nearest organ of the abdomen to a volume of chest or pelvis alone
 LEAST_MM = 40.0  # of such a volume
 # Seen in the chest as well, so that they are no mistake there.
 THROUGH = ("aorta", "inferior_vena_cava", "esophagus")
 
 
-class Judge:
-    """Segments and scores, and remembers in a file what is done.
+@dataclass(frozen=True)
+class Score:
+    """DSC, NSD and ml of one organ in one case."""
 
-    Attributes:
-        scores: by network and case: organs (DSC, NSD, ml of truth and of what was found), false_ml.
+    dsc: float
+    nsd: float
+    ml: float
+    found_ml: float
+
+
+def fold_of(cases: list[TrainingCase]) -> dict[str, int]:
+    """The fold that holds each patient drawn by hand back, by the recipe's split."""
+    split = read_recipe(ROOT / "configs" / "default.toml")[0].split
+    return {
+        case.name: fold
+        for fold in range(FOLDS)
+        for case in split_cases(cases, replace(split, fold=fold))[1]
+    }
+
+
+def recipe_of(name: str, *settings: str) -> Recipe:
+    """A recipe of configs/."""
+    return read_recipe(ROOT / "configs" / f"{name}.toml", settings)[0]
+
+
+def bundle_of(weights: Path | None, like: Bundle, recipe: Recipe, folder: Path) -> Path:
+    """A bundle with other weights than a packaged one, for judging alone.
+
+    Args:
+        weights: a .safetensors file; none: random ones, whose seconds are the same.
+        like: gives all settings.
+        recipe: of the network.
+        folder: to write.
     """
+    network = new_network(recipe).eval()
+    if weights is not None:
+        load_weights(weights, network)
+    folder.mkdir(parents=True, exist_ok=True)
+    write_onnx(network, like, folder / "model.onnx")
+    digest = hashlib.sha256((folder / "model.onnx").read_bytes()).hexdigest()
+    model = replace(like.model, file="model.onnx", sha256=digest)
+    (folder / "bundle.toml").write_text(bundle_toml(replace(like, model=model)))
+    return folder
+
+
+def fold_bundle(name: str, fold: int, out: Path) -> Path:
+    """`default` or `fast` as it was trained without one fold's patients."""
+    packaged = read_bundle(name)
+    if fold == 0:
+        return packaged.folder
+    weights = ROOT / "weights" / "folds" / f"default-{fold}.safetensors"
+    return bundle_of(weights, packaged, recipe_of("default"), out / "judged" / f"{name}-{fold}")
+
+
+class Judge:
+    """Segments and scores, and remembers what is done."""
 
     def __init__(self, out: Path) -> None:
-        self.out = out
-        self.cases = {case.name: case for case in find_cases([out / "cases.csv"])[0]}
-        self.scores: dict[str, dict[str, dict]] = {}
         self._file = out / "scores.json"
-        self._before = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._done: dict = json.loads(self._file.read_text()) if self._file.exists() else {}
+        self._predictors: dict[str, viscera.Predictor] = {}
 
-    def run(self, network: str) -> bool:
-        """Score one network on all cases; False if a fold of it has not been trained."""
-        if not all((self._bundle(network, fold) / "bundle.toml").exists() for fold in range(FOLDS)):
-            return False
-        for fold in range(FOLDS):
-            predictor = viscera.Predictor(self._bundle(network, fold))
-            for name in self._validation_cases(network, fold):
-                case = self.cases[name]
-                sources = [
-                    content_digest(case.image),
-                    content_digest(case.labels),
-                    case.excluded_organs,
-                ]
-                mark = f"{predictor.signature()} {sources}"
-                done = self._before.get(network, {}).get(name, {})
-                if done.get("mark") != mark:
-                    done = {"mark": mark, "fold": fold, **score(predictor, case)}
-                self.scores.setdefault(network, {})[name] = done
-                self._file.write_text(json.dumps(self._before | self.scores, indent=1))
-                dsc = [organ["dsc"] for organ in done["organs"].values() if organ["ml"]]
-                print(network, name, f"{np.mean(dsc):.3f}" if dsc else "-", flush=True)
-        assert set(self.scores[network]) == set(self.cases), "every case once"
-        return True
+    def predictor(self, bundle: str | Path) -> viscera.Predictor:
+        """Of one bundle at a time, as each takes memory."""
+        if str(bundle) not in self._predictors:
+            self._predictors = {str(bundle): viscera.Predictor(str(bundle))}
+        return self._predictors[str(bundle)]
 
-    def _bundle(self, network: str, fold: int) -> Path:
-        if network in UNTUNED:
-            return UNTUNED[network] or self.out / "bundles" / network
-        return self.out / "bundles" / f"{network}-{fold}"
+    def organs(self, bundle: str | Path, case: TrainingCase) -> dict[str, Score]:
+        """Every organ that the case's labels annotate."""
+        return {name: Score(*v) for name, v in self._of("organs", bundle, case).items()}
 
-    def _validation_cases(self, network: str, fold: int) -> tuple[str, ...]:
-        """Cases of patients whom this fold's network has not seen, by its own record."""
-        whose = "default" if network in UNTUNED else network
-        _, sides = read_run(self.out / "runs" / f"{whose}-{fold}")
-        patients = {self.cases[name].patient for name in sides.validation_cases}
-        assert not patients & {self.cases[name].patient for name in sides.train_cases}
-        return tuple(sides.validation_cases)
+    def false_ml(self, bundle: str | Path, case: TrainingCase) -> dict[str, float]:
+        """ml of false organs in chest and pelvis, see `false_ml`."""
+        return self._of("false", bundle, case)
+
+    def _of(self, kind: str, bundle: str | Path, case: TrainingCase) -> dict:
+        predictor = self.predictor(bundle)
+        key = f"{kind} {predictor.signature()} {content_digest(case.image)} {case.excluded_organs}"
+        if key not in self._done:
+            function = organ_scores if kind == "organs" else false_ml
+            self._done[key] = function(predictor, case)
+            self._file.write_text(json.dumps(self._done))
+            print(kind, Path(bundle).name, case.name, flush=True)
+        return self._done[key]
 
 
-def score(predictor: viscera.Predictor, case: TrainingCase) -> dict:
-    """One case: its organs, and what is found above and below all of them."""
-    found = predictor.segment(case.image)
-    organs = {
-        one.organ: {
-            "dsc": one.dsc,
-            "nsd": one.nsd,
-            "ml": one.truth_ml,
-            "found_ml": one.prediction_ml,
-        }
-        for one in viscera.evaluate(found, case.labels).organ_metrics
+def organ_scores(predictor: viscera.Predictor, case: TrainingCase) -> dict[str, list[float]]:
+    """Scores of one case: by hand, aorta, vena cava and esophagus where the raters drew them."""
+    by_hand = case.name.startswith(MANUAL)
+    labels = case.labels.with_name("label.nii.gz") if by_hand else case.labels
+    evaluation = viscera.evaluate(
+        predictor.segment(case.image), labels, protocol="flare24" if by_hand else "standard"
+    )
+    return {
+        one.organ: [one.dsc, one.nsd, one.truth_ml, one.prediction_ml]
+        for one in evaluation.organ_metrics
         if one.organ not in case.excluded_organs
     }
-    result: dict = {"organs": organs, "false_ml": false_ml(predictor, case)}
-    if case.name == EXPERT_JOINT:
-        result["expert_joint_dsc"] = joint_dsc(found, case)
-    return result
 
 
 def false_ml(predictor: viscera.Predictor, case: TrainingCase) -> dict[str, float]:
@@ -106,10 +139,9 @@ def false_ml(predictor: viscera.Predictor, case: TrainingCase) -> dict[str, floa
     shown = np.flatnonzero((truth > 0).any(axis=(0, 1)))
     within = [o.id for o in viscera.ORGANS if o.name not in THROUGH]
     abdomen = np.flatnonzero(np.isin(truth, within).any(axis=(0, 1)))
-    if not abdomen.size or case.name in INDEPENDENT:
+    if not abdomen.size:
         return {}
     away, depth = math.ceil(AWAY_MM / volume.affine.spacing_mm[2]), volume.shape[2]
-    assert volume.affine.axcodes[2] in "SI"
     if volume.affine.axcodes[2] == "S":
         parts = {"chest": (abdomen[-1] + away, depth), "pelvis": (0, shown[0] - away)}
     else:
@@ -123,13 +155,3 @@ def false_ml(predictor: viscera.Predictor, case: TrainingCase) -> dict[str, floa
         found = predictor.segment(part).volumes_ml()
         result[where] = sum(ml for organ, ml in found.items() if organ not in belongs)
     return result
-
-
-def joint_dsc(found: viscera.Segmentation, case: TrainingCase) -> float:
-    """Stomach and duodenum together, beside an expert's contours, in the slices these cover."""
-    drawn = read_labels(case.labels.parent / "label_expert_partial.nii.gz").values
-    expert = drawn == _STOMACH_AND_DUODENUM
-    slices = np.flatnonzero(expert.any(axis=(0, 1)))
-    part = slice(slices[0], slices[-1] + 1)
-    own = (found.mask("stomach") | found.mask("duodenum"))[:, :, part]
-    return float(2 * (own & expert[:, :, part]).sum() / (own.sum() + expert[:, :, part].sum()))

@@ -1,5 +1,8 @@
 """Networks: what the paper states of them, and what a cost is."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +13,14 @@ torch = pytest.importorskip("torch", reason="needs the extra 'train'")
 from torch import nn  # noqa: E402
 
 from viscera.errors import UsageError  # noqa: E402
-from viscera.nets.blocks import ChannelAttention, Depthwise3d, conv, separable  # noqa: E402
+from viscera.nets.blocks import (  # noqa: E402
+    ChannelAttention,
+    Depthwise3d,
+    InstanceNormLeaky3d,
+    conv,
+    kernel_gradient_by_place,
+    separable,
+)
 from viscera.nets.cost import network_cost  # noqa: E402
 from viscera.nets.registry import ARCHITECTURES, build_network  # noqa: E402
 from viscera.training.export.fold import fold_for_export  # noqa: E402
@@ -168,3 +178,57 @@ def test_folding_changes_nothing_but_the_layers(rank):
 
 def test_a_strided_convolution_halves_sizes():
     assert conv(1, 2, "group", rank=3, stride=2)(torch.zeros(1, 1, 8, 8, 8)).shape[2:] == (4, 4, 4)
+
+
+@pytest.mark.parametrize("stride", [(1, 1, 1), (2, 2, 2), (1, 2, 2)])
+def test_the_gradient_of_a_depthwise_kernel_is_torchs(stride):
+    """Summed place by place, and by our own kernels where Triton is installed."""
+    x, kernel = torch.randn(2, 3, 8, 10, 12), torch.randn(3, 1, 3, 3, 3, requires_grad=True)
+    result = nn.functional.conv3d(x, kernel, stride=stride, padding=1, groups=3)
+    gradient = torch.randn_like(result)
+    result.backward(gradient)
+    ours = kernel_gradient_by_place(gradient, x, stride)
+    assert torch.allclose(ours, kernel.grad, atol=1e-4)
+
+
+_WITH_TRITON = """
+import torch
+from torch.nn import functional as F
+from viscera.nets.gpu_kernels import depthwise_kernel_gradient, normalised_leaky
+torch.manual_seed(0)
+for stride in ((1, 1, 1), (2, 2, 2), (1, 2, 2)):
+    x, kernel = torch.randn(2, 3, 8, 10, 12), torch.randn(3, 1, 3, 3, 3, requires_grad=True)
+    y = F.conv3d(x, kernel, stride=stride, padding=1, groups=3)
+    gradient = torch.randn_like(y)
+    y.backward(gradient)
+    assert torch.allclose(depthwise_kernel_gradient(gradient, x, stride), kernel.grad, atol=1e-4)
+x = (3 * torch.randn(2, 3, 8, 10, 32) + 1).requires_grad_()
+weight, bias = torch.randn(2, 3).unbind()
+weight, bias = weight.requires_grad_(), bias.requires_grad_()
+gradient, found = torch.randn_like(x), []
+for layer in (
+    lambda: F.leaky_relu(F.instance_norm(x, weight=weight, bias=bias, eps=1e-5), 0.01),
+    lambda: normalised_leaky(x, weight, bias, 1e-5, 0.01),
+):
+    x.grad = weight.grad = bias.grad = None
+    y = layer()
+    y.backward(gradient)
+    found.append([y, x.grad, weight.grad, bias.grad])
+assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(*found, strict=True))
+"""
+
+
+def test_gpu_kernels_are_torchs_layers():
+    """In Triton's interpreter, which needs no GPU."""
+    pytest.importorskip("triton", reason="Triton comes with torch for GPUs only")
+    environment = os.environ | {"TRITON_INTERPRET": "1"}
+    subprocess.run([sys.executable, "-c", _WITH_TRITON], env=environment, check=True)
+
+
+def test_instance_normalisation_and_leak_are_torchs():
+    layer = InstanceNormLeaky3d(3)
+    x = torch.randn(2, 3, 4, 5, 6)
+    plain = nn.functional.leaky_relu(nn.functional.instance_norm(x), 0.01)
+    for mode in (layer.train(), layer.eval()):
+        assert torch.allclose(mode(x), plain, atol=1e-6)
+    assert list(layer.state_dict()) == ["weight", "bias"]

@@ -10,7 +10,13 @@ from viscera.bundle.spec import PostprocessStep
 from viscera.core import components
 from viscera.core.affine import Affine
 from viscera.core.boxes import organ_box
-from viscera.core.components import count_components, find_components, keep_largest, remove_small
+from viscera.core.components import (
+    count_components,
+    find_components,
+    keep_largest,
+    remove_small,
+    remove_strays,
+)
 from viscera.core.organs import ORGANS_BY_NAME
 from viscera.postprocess.chain import postprocess
 from viscera.postprocess.closing import close_organs
@@ -96,6 +102,12 @@ def test_keep_largest_and_drop_small():
     keep_largest(labels, [1])
     assert (labels == 1).sum() == 125
     assert (labels == 2).sum() == 1
+    strays = untouched.copy()
+    remove_strays(strays, [1, 2], least_share=8 / 125)
+    assert (strays == untouched).all()  # exactly that share stays, and so does an only part
+    remove_strays(strays, [1, 2], least_share=0.07)
+    assert (strays == 1).sum() == 125
+    assert (strays == 2).sum() == 1
     remove_small(untouched, [1, 2], least_ml=0.005, voxel_ml=0.001)
     assert (untouched == 1).sum() == 125 + 8
     assert (untouched == 2).sum() == 0
@@ -141,6 +153,7 @@ def test_chain_runs_named_steps_in_order():
     labels[10:25, 25:40, 5:15] = 13
     steps = [
         PostprocessStep("sides"),
+        PostprocessStep("strays", share=0.5),
         PostprocessStep("largest_component"),
         PostprocessStep("minimum_volume", ml=100.0),
         PostprocessStep("closing", organs=("liver",)),

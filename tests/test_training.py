@@ -78,6 +78,7 @@ def samples_of(labels, annotated=None, classes=4):
         torch.as_tensor(annotated),
         torch.ones(count),
         torch.ones(count, 3),
+        tuple(labels.shape[-2:]),
     )
 
 

@@ -3,6 +3,7 @@
 import json
 import shutil
 import zlib
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -404,7 +405,69 @@ def test_a_shared_case_fits_into_3_mb_at_2_mm(tmp_path):
     assert len({case.patient for case in pieces}) == 1 < len(pieces)
 
 
+# A cache without its scans
+
+
+def test_a_filled_cache_trains_without_its_scans(tmp_path, folder):
+    recipe = recipe_of(tmp_path, "split.folds=2")
+    filled = prepare_data([folder], recipe, tmp_path / "cache")
+    assert prepare_data([], recipe, tmp_path / "cache") == replace(filled)
+    with pytest.raises(InputError, match="a cache that was filled before"):
+        prepare_data([], recipe, tmp_path / "none")
+    taught = replace(recipe, loss=replace(recipe.loss, distillation=1.0))
+    with pytest.raises(InputError, match="4 cases without, 'case_000' first"):
+        prepare_data([], taught, tmp_path / "cache")
+
+
+def test_excluded_cases_are_on_neither_side(tmp_path, folder):
+    recipe = recipe_of(tmp_path, "split.folds=2", "data.exclude=['*_000', 'case_003']")
+    for sources in ([folder], []):
+        found = prepare_data(sources, recipe, tmp_path / "cache")
+        names = [case.name for case in (*found.train, *found.validation_cases)]
+        assert sorted(names) == ["case_001", "case_002"]
+
+
+def test_a_packed_cache_is_the_same_but_for_the_last_bits(tmp_path, folder):
+    from tools.pack_cache import pack, unpack
+
+    recipe = recipe_of(tmp_path, rank=3)
+    cached = fill_cache(tmp_path / "cache", recipe, find_cases([folder])[0])
+    pack(tmp_path / "cache", tmp_path / "a.pack", "*", "*_003")
+    pack(tmp_path / "cache", tmp_path / "b.pack", "*_003", "")
+    for name in ("a", "b"):
+        unpack(tmp_path / f"{name}.pack", tmp_path / "other")
+    again = open_cache(tmp_path / "other", recipe.grid_digest)
+    assert [case.name for case in again.cases] == [case.name for case in cached.cases]
+    for one, other in zip(cached.cases, again.cases, strict=True):
+        difference = one.image().astype(int) - other.image()
+        assert 0 < abs(difference).max() <= 3
+        assert (one.labels() == other.labels()).all()
+        assert (one.points() == other.points()).all()
+        assert one.digest == other.digest
+
+
 # Samples
+
+
+def test_steps_differ_in_their_windows_and_grids(tmp_path, folder):
+    sizes = "data.patch_sizes=[[16, 32, 48], [32, 32, 16]]"
+    recipe = recipe_of(tmp_path, "split.folds=0", sizes, "data.coarsest=1.5", rank=3)
+    cases = fill_cache(tmp_path / "cache", recipe, find_cases([folder])[0]).cases
+    sampler = Sampler(cases, recipe)
+    batches = [sampler.batch(step) for step in range(12)]
+    assert {batch.size for batch in batches} == {(48, 32, 16), (16, 32, 32)}
+    factors = [batch.image.shape[1] / batch.size[0] for batch in batches]
+    assert 1 <= min(factors) < 1.2 < 1.4 < max(factors) <= 1.51
+    for batch in batches:
+        assert batch.image.shape == batch.labels.shape
+
+
+def test_slice_networks_have_one_window(tmp_path):
+    for setting in ("data.coarsest=1.5", "data.patch_sizes=[[32, 32, 32]]"):
+        with pytest.raises((InputError, UsageError), match="for \\[patch\\] only"):
+            recipe_of(tmp_path, setting, rank=2)
+    with pytest.raises((InputError, UsageError), match="sizes divisible by"):
+        recipe_of(tmp_path, "data.patch_sizes=[[32, 32, 31]]", rank=3)
 
 
 @pytest.mark.parametrize("rank", [2, 3])

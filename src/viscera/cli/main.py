@@ -150,8 +150,9 @@ def _run(arguments: list[str] | None) -> int:
         problem = error.strerror or str(error)
         message = f"expected an output that takes what is printed, found {problem}"
         return _report(f"{message}; print to another place", 5)
-    except (MemoryError, ImportError) as error:
-        if not means_no_memory(error):  # libraries that cannot be loaded say so in many words
+    except (MemoryError, ImportError, RuntimeError) as error:
+        # Libraries that cannot be loaded say so in many words, and so do threads.
+        if not means_no_memory(error):
             raise
         message = "expected enough memory, found none left; close other programs, or pass "
         return _report(f"{message}--memory-limit", 7)

@@ -7,13 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from viscera.batch.plan import plan_batch
 from viscera.cli._shared.options import BUNDLE, PATH, NameChoice, organ_names, subset
 from viscera.cli._shared.progress import progress_bar
 from viscera.cli._shared.terminal import echo
 from viscera.core.organs import ORGANS, select_organs
-from viscera.errors import command_line_wording
+from viscera.errors import UsageError, command_line_wording, option
 from viscera.io.failure_list import batch_error
 from viscera.runtime.resources import parse_memory
 
@@ -29,6 +30,7 @@ _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 @click.option("-i", "--input", "more", type=PATH, multiple=True, help="Same as an argument.")
 @click.option("-o", "--output", type=PATH, help="Label file; a folder for several scans.")
 @BUNDLE
+@click.option("--fast", is_flag=True, help="Short for --bundle fast: a coarser grid.")
 @click.option(
     "-ot",
     "--output-type",
@@ -73,6 +75,7 @@ def command(
     more: tuple[Path, ...],
     output: Path | None,
     bundle: str,
+    fast: bool,
     output_type: tuple[str, ...],
     labelmap: bool,
     subset: tuple[str, ...],
@@ -108,6 +111,7 @@ def command(
     if list_classes:
         _list_classes(as_json=as_json)
         return
+    bundle = _chosen_bundle(bundle, fast=fast)
     plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
     # Imported once the call is known to make sense: the libraries take time.
     from viscera.batch.outputs import OutputOptions
@@ -239,6 +243,24 @@ def _show_passed_over(plan: BatchPlan, options: BatchOptions, *, quiet: bool) ->
 
 def _print_json(content: Any) -> None:
     echo(json.dumps(content, indent=2, ensure_ascii=False))
+
+
+def _chosen_bundle(bundle: str, *, fast: bool) -> str:
+    """The bundle of --bundle, or the one that --fast stands for.
+
+    Raises:
+        UsageError: both are given, and differ.
+    """
+    if not fast or bundle == "fast":
+        return bundle
+    source = click.get_current_context().get_parameter_source("bundle")
+    if source is ParameterSource.COMMANDLINE:
+        raise UsageError(
+            f"{option('fast', True)} or {option('bundle')}",
+            found=f"{option('fast', True)} and {option('bundle', bundle)}",
+            remedy="pass one of them",
+        )
+    return "fast"
 
 
 def _list_classes(*, as_json: bool) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from viscera.cli._shared.options import DATA, PATH
+from viscera.cli._shared.options import PATH
 from viscera.cli._shared.progress import steps_bar
 from viscera.cli._shared.terminal import echo
 from viscera.errors import command_line_wording
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.argument("recipe", type=PATH)
-@DATA
+@click.argument("data", nargs=-1, type=PATH)
 @click.option("-o", "--output", type=PATH, required=True, help="Folder of the training.")
 @click.option("--cache", type=PATH, help="Folder of the cache; default: cache in the output.")
 @click.option("--prepare", is_flag=True, help="Fill the cache and end.")
@@ -62,7 +62,8 @@ def command(
     """Train a network from folders of scans and labels.
 
     RECIPE is a TOML file such as configs/paper.toml. DATA are nnU-Net folders, FLARE's folders, or
-    CSV lists of cases. Several processes train together under torchrun.
+    CSV lists of cases; without any, the network is trained on what --cache holds. Several
+    processes train together under torchrun.
     """
     # Threads that spin while they wait make a shared CPU many times slower; read at the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")

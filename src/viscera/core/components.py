@@ -222,6 +222,19 @@ def keep_largest(labels: Labels, ids: Sequence[int]) -> None:
         components.paint(labels, new)
 
 
+def remove_strays(labels: Labels, ids: Sequence[int], least_share: float) -> None:
+    """Remove components that are small beside the organ's largest, in place.
+
+    Args:
+        labels: [i, j, k] uint8 label map.
+        ids: labels of organs, at most 16.
+        least_share: of the largest component's voxels; smaller ones are removed.
+    """
+    for components in find_components(labels, ids):
+        small = components.voxels < least_share * components.voxels.max()
+        components.paint(labels, np.where(small, 0, components.organ).astype(np.uint8))
+
+
 def remove_small(labels: Labels, ids: Sequence[int], least_ml: float, voxel_ml: float) -> None:
     """Remove small components, in place.
 

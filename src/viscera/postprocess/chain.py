@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from viscera.bundle.spec import PostprocessStep
 from viscera.core.affine import Affine
-from viscera.core.components import keep_largest, remove_small
+from viscera.core.components import keep_largest, remove_small, remove_strays
 from viscera.core.organs import ORGANS, ORGANS_BY_NAME
 from viscera.core.volume import Labels
 from viscera.findings import Finding
@@ -33,6 +33,8 @@ def postprocess(labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]
             close_organs(labels, ids, step.size)
         elif step.step == "largest_component":
             keep_largest(labels, ids)
+        elif step.step == "strays":
+            remove_strays(labels, ids, step.share)
         elif step.step == "minimum_volume":
             remove_small(labels, ids, step.ml, affine.voxel_ml)
         elif renamed := swap_wrong_sides(labels, affine):

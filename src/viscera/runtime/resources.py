@@ -78,7 +78,8 @@ def _address_space_left_mb() -> float:
 def means_no_memory(error: BaseException) -> bool:
     """Whether an error of a library says that memory could not be had, in whatever words."""
     words = ("bad_alloc", "bad allocation", "cannot allocate memory", "out of memory",
-             "failed to allocate", "not enough memory", "failed to map segment")  # fmt: skip
+             "failed to allocate", "not enough memory", "failed to map segment",
+             "can't start new thread")  # fmt: skip
     return isinstance(error, MemoryError) or any(word in str(error).lower() for word in words)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -37,6 +38,9 @@ _MOST_SKIPPED = 3  # in a row
 _NOTE_EVERY = 10  # steps
 # Fastest on CPUs with batch normalisation; GroupNorm's backward pass is slow in it.
 _CHANNELS_LAST = {2: torch.channels_last, 3: torch.channels_last_3d}
+# On a GPU a step is short, and its samples are cut by several threads meanwhile. On a CPU they
+# would take the network's cores.
+_READERS = {"cuda": 6}
 
 
 @dataclass(frozen=True)
@@ -113,7 +117,8 @@ class Training:
         self._settings, self._device = recipe.optimisation, processes.device
         self._network = new_network(recipe)
         self._layout = _CHANNELS_LAST[3 if recipe.patch else 2]
-        if any(isinstance(module, nn.GroupNorm) for module in self._network.modules()):
+        is_cuda_3d = recipe.patch is not None and self._device.type == "cuda"
+        if is_cuda_3d or any(isinstance(m, nn.GroupNorm) for m in self._network.modules()):
             self._layout = torch.contiguous_format
         self._network.to(self._device, memory_format=self._layout)
         if init is not None:
@@ -171,11 +176,12 @@ class Training:
         saved = noted = self._begun = time.monotonic()
         limit_s = float("inf") if minutes is None else minutes * 60
         out_of_time = self._processes.any(limit_s <= 0)
-        with ThreadPoolExecutor(1) as reader:  # reads the next samples while these are learnt from
-            coming = reader.submit(self._samples, self.state.step)
+        ahead = _READERS.get(self._device.type, 1)
+        with ThreadPoolExecutor(ahead) as readers:  # while these samples are learnt from
+            coming = deque(readers.submit(self._samples, self.state.step + n) for n in range(ahead))
             while self.state.step < self.steps and not out_of_time:
-                samples = coming.result()
-                coming = reader.submit(self._samples, self.state.step + 1)
+                samples = coming.popleft().result()
+                coming.append(readers.submit(self._samples, self.state.step + ahead))
                 norm = self._learn(samples)
                 step = self.state.step = self.state.step + 1
                 callbacks.step(step, self.steps, self._losses[-1] if self._losses else float("nan"))

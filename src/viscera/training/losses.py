@@ -16,6 +16,7 @@ from viscera.training.augment.batch import DeviceBatch
 from viscera.training.data.cache import IGNORED
 from viscera.training.settings import LossSettings
 
+_PARTS = 512  # of each class's sum: a GPU adds to one number only in turn
 _SMOOTH = 1.0  # voxels added to both sides of Dice: an organ that is absent and not found is 1
 
 
@@ -205,8 +206,14 @@ def _dice_sums(
     annotated = target.annotated.float()
     sums = (target.counted.mT @ probability)[:, 0]
     sums[:, 0] += (sums * (1 - annotated)).sum(1)
+    count, voxels_of_sample = target.label.shape[:2]
+    part = torch.arange(voxels_of_sample, device=sums.device) % _PARTS
+    index = target.label[..., 0] * _PARTS + part
     overlap, voxels = (
-        torch.zeros_like(sums).scatter_add_(1, target.label[..., 0], values[..., 0])
+        sums.new_zeros(count, sums.shape[1] * _PARTS)
+        .scatter_add_(1, index, values[..., 0])
+        .view(*sums.shape, _PARTS)
+        .sum(2)
         for values in (of_label * target.counted, target.counted)
     )
     weight = annotated * sample_weight.unsqueeze(1)

@@ -73,12 +73,13 @@ class Recipe:
             )
         size = self.patch.size if self.patch else self.slices.size if self.slices else ()
         stride = architecture_.stride(len(widths))
-        if any(n % stride for n in size):
-            raise UsageError(
-                f"sizes divisible by {stride} with {len(widths)} widths",
-                found=f"{list(size)}",
-                remedy=_REMEDY,
-            )
+        for each in (size, *self.data.patch_sizes):
+            if min(each, default=1) < 1 or any(n % stride for n in each):
+                raise UsageError(
+                    f"sizes divisible by {stride} with {len(widths)} widths",
+                    found=f"{list(each)}",
+                    remedy=_REMEDY,
+                )
         if self.loss.deep_supervision and not architecture_.supervises:
             raise UsageError(
                 f"no deep_supervision for {architecture_.name}", found="some", remedy=_REMEDY
@@ -101,6 +102,12 @@ class Recipe:
         if self.patch is not None and self.optimisation.steps_per_epoch is None:
             raise UsageError(
                 "optimisation.steps_per_epoch for [patch]", found="none", remedy=_REMEDY
+            )
+        if self.patch is None and (self.data.patch_sizes or self.data.coarsest > 1):
+            raise UsageError(
+                "patch_sizes and coarsest for [patch] only",
+                found="them for [slices]",
+                remedy=_REMEDY,
             )
         if self.data.labelled_slices_only and self.slices is None:
             raise UsageError(

@@ -34,15 +34,25 @@ class DataSettings:
         labelled_slices_only: slice networks: leave slices without any label out (paper).
         organ_share: share of samples that are centred on a random voxel of a random organ.
         pseudo_weight: how much a sample of a pseudo-labelled set counts in the loss.
+        patch_sizes: patch networks: sizes x, y, z of which each step takes one; the patch's own
+            where absent. A network with instance normalisation depends on what a window holds.
+        exclude: patterns of names of cases that are not trained on, such as ``synthetic_*``.
+        coarsest: patch networks: each step is resampled to a grid that is coarser by a factor from
+            1 to this, so that one set of weights serves several grids.
     """
 
     labelled_slices_only: bool = False
     organ_share: float = 0.0
     pseudo_weight: float = 1.0
+    exclude: tuple[str, ...] = ()
+    patch_sizes: tuple[tuple[int, int, int], ...] = ()
+    coarsest: float = 1.0
 
     def __post_init__(self) -> None:
         _check_share(self.organ_share, "organ_share")
         _check_share(self.pseudo_weight, "pseudo_weight")
+        if not 1 <= self.coarsest <= 4:
+            raise UsageError("coarsest from 1 to 4", found=f"{self.coarsest:g}", remedy=_REMEDY)
 
 
 @dataclass(frozen=True)

@@ -99,7 +99,7 @@ def train(
     Args:
         recipe: all that decides the result.
         recipe_toml: gives the recipe again.
-        data: folders and lists, see `viscera.training.data.cases`.
+        data: folders and lists, see `viscera.training.data.cases`; none: what the cache holds.
         output: folder of the training.
         options: how it runs.
         reporter: called on progress.
@@ -113,7 +113,7 @@ def train(
         OutputError: the folder is not writable, or holds another training.
         TrainingError: three gradients in a row were no numbers.
     """
-    _check_options(recipe, options)
+    _check_options(recipe, options, is_cached=not data)
     if not options.prepare:
         check_new_run(output, resume=options.resume)
     torch.set_num_threads(thread_count(options.threads))
@@ -141,7 +141,7 @@ def train(
         return _run(recipe, prepared, output, processes, options, reporter)
 
 
-def _check_options(recipe: Recipe, options: TrainOptions) -> None:
+def _check_options(recipe: Recipe, options: TrainOptions, *, is_cached: bool) -> None:
     """Refuse options that contradict each other, before any work.
 
     Raises:
@@ -156,7 +156,13 @@ def _check_options(recipe: Recipe, options: TrainOptions) -> None:
             remedy="change optimisation.batch, or start another number",
         )
     distillation, teacher = recipe.loss.distillation, options.teacher
-    if (distillation > 0) != (teacher is not None):
+    if is_cached and (teacher is not None or options.prepare):
+        raise UsageError(
+            "scans with labels, where the cache is to be filled",
+            found="none",
+            remedy="name the scans' folder or a list of cases",
+        )
+    if not is_cached and (distillation > 0) != (teacher is not None):
         without = option("settings", "loss.distillation=0")
         raise UsageError(
             f"{option('teacher')} for distillation",

@@ -45,7 +45,6 @@ class NameChoice(click.Choice[str]):
 
 
 PATH = _NonEmptyPath(path_type=Path)
-DATA: Decorator = click.argument("data", nargs=-1, required=True, type=PATH)
 
 
 def subset(what: str) -> Decorator:

@@ -40,6 +40,7 @@ class DeviceBatch:
         annotated: (N, classes) bool.
         weight: (N,).
         spacing_mm: (N, 3) z, y, x, on the CPU.
+        size: y, x or z, y, x that the network shall see.
         teacher: (N, 3, d, y, x) uint8 or None.
     """
 
@@ -48,6 +49,7 @@ class DeviceBatch:
     annotated: Tensor
     weight: Tensor
     spacing_mm: Tensor
+    size: tuple[int, ...]
     teacher: Tensor | None = None
 
     @classmethod
@@ -64,6 +66,7 @@ class DeviceBatch:
             torch.from_numpy(batch.annotated).to(device),
             torch.from_numpy(batch.weight).to(device),
             torch.from_numpy(batch.spacing_mm),
+            batch.size,
             None if batch.teacher is None else torch.from_numpy(batch.teacher).to(device),
         )
 
@@ -84,7 +87,8 @@ def augment_batch(samples: DeviceBatch, recipe: Recipe, generator: torch.Generat
         draw = torch.rand(count, generator=generator, device=generator.device)
         return draw < share
 
-    if settings.rotate_deg or settings.scale or settings.shift or settings.elastic:
+    moves = settings.rotate_deg or settings.scale or settings.shift or settings.elastic
+    if moves or samples.size != _image_size(samples):
         samples = _deform_batch(samples, recipe, generator)
     if settings.mirror:
         samples = _mirror_batch(samples, recipe, chosen(settings.mirror))
@@ -129,9 +133,16 @@ def augment_batch(samples: DeviceBatch, recipe: Recipe, generator: torch.Generat
     return replace(samples, image=image, labels=labels, teacher=teacher)
 
 
+def _image_size(samples: DeviceBatch) -> tuple[int, ...]:
+    """Sizes of the images along as many axes as the network sees."""
+    return tuple(samples.image.shape[-len(samples.size) :])
+
+
 def _deform_batch(samples: DeviceBatch, recipe: Recipe, generator: torch.Generator) -> DeviceBatch:
-    sizes = samples.image.shape[1:] if recipe.patch is not None else samples.image.shape[2:]
-    points = deformation_points(sizes, samples.spacing_mm, recipe.augment, generator)
+    factors = [n / size for n, size in zip(_image_size(samples), samples.size, strict=True)]
+    spacing_mm = samples.spacing_mm.clone()
+    spacing_mm[:, -len(factors) :] *= torch.tensor(factors)
+    points = deformation_points(samples.size, spacing_mm, recipe.augment, generator)
     teacher = samples.teacher
     if teacher is not None:
         teacher = torch.stack([deform_labels(part, points) for part in teacher.unbind(1)], dim=1)
@@ -139,6 +150,7 @@ def _deform_batch(samples: DeviceBatch, recipe: Recipe, generator: torch.Generat
         samples,
         image=deform_image(samples.image, points),
         labels=deform_labels(samples.labels, points),
+        spacing_mm=spacing_mm,
         teacher=teacher,
     )
 

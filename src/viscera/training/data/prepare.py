@@ -4,15 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import TypeVar
 
+from viscera.errors import InputError, option
 from viscera.findings import Finding
-from viscera.training.data.cache import CachedCase
+from viscera.training.data.cache import CachedCase, TrainingCache, open_cache
 from viscera.training.data.cases import find_cases
 from viscera.training.data.fill_cache import fill_cache
-from viscera.training.data.split import check_leakage, split_cases
+from viscera.training.data.split import Splittable, check_leakage, split_cases
 from viscera.training.recipe import Recipe
 
+C = TypeVar("C", bound=Splittable)
 # Takes what is being done, how much of it is done, and all of it.
 PreparationProgress = Callable[[str, int, int], None]
 
@@ -43,7 +47,8 @@ def prepare_data(
     """Everything that a training needs, cached; cached cases are not made again.
 
     Args:
-        sources: folders and lists, see `viscera.training.data.cases`.
+        sources: folders and lists, see `viscera.training.data.cases`; without any, the cache is
+            taken as it is, so that it can be carried to a machine that has no scans.
         recipe: grid, labels, split.
         cache: folder of the cache.
         teacher: bundle whose soft scores are cached too.
@@ -53,8 +58,11 @@ def prepare_data(
         InputError: bad data, or a patient on both sides.
         OutputError: the cache cannot be written, or is of another grid.
     """
+    if not sources:
+        return _split(_filled_cache(cache, recipe), recipe, ())
     cases, findings = find_cases(sources, pseudo_weight=recipe.data.pseudo_weight)
     # Before the work: a split that cannot be made is not worth caching for.
+    cases = _without_excluded(cases, recipe)
     split_cases(cases, recipe.split)
     filled_cache = fill_cache(
         cache,
@@ -73,9 +81,44 @@ def prepare_data(
             Predictor(teacher),
             on_progress=lambda completed: on_progress("running the teacher", completed, len(cases)),
         )
-    train, validation = split_cases(filled_cache.cases, recipe.split)
-    check_leakage(train, validation, {case.name: case.scan_digest for case in filled_cache.cases})
+    return _split(filled_cache, recipe, findings)
+
+
+def _filled_cache(folder: Path, recipe: Recipe) -> TrainingCache:
+    """A cache that was filled before.
+
+    Raises:
+        InputError: it is empty, or lacks the soft scores that the recipe learns from.
+    """
+    cache = open_cache(folder, recipe.grid_digest)
+    if not cache.cases:
+        raise InputError(
+            "scans with labels, or a cache that was filled before",
+            found="neither",
+            remedy="name the scans' folder or a list of cases",
+            where=folder,
+        )
+    untaught = [case.name for case in cache.cases if case.use_teacher and not case.teacher]
+    if recipe.loss.distillation and untaught:
+        raise InputError(
+            "a cache with a teacher's soft scores",
+            found=f"{len(untaught)} cases without, {untaught[0]!r} first",
+            remedy=f"fill it with {option('prepare')} and {option('teacher', 'BUNDLE')}",
+            where=folder,
+        )
+    return cache
+
+
+def _split(cache: TrainingCache, recipe: Recipe, findings: Sequence[Finding]) -> TrainingData:
+    cases = _without_excluded(cache.cases, recipe)
+    train, validation = split_cases(cases, recipe.split)
+    check_leakage(train, validation, {case.name: case.scan_digest for case in cases})
     return TrainingData(train, validation, (*findings, *_data_findings(train, validation, recipe)))
+
+
+def _without_excluded(cases: Sequence[C], recipe: Recipe) -> tuple[C, ...]:
+    patterns = recipe.data.exclude
+    return tuple(c for c in cases if not any(fnmatchcase(c.name, each) for each in patterns))
 
 
 def _data_findings(

@@ -9,7 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from threading import Lock
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,6 +33,8 @@ class SampleBatch:
         annotated: (N, classes) which channels the labels annotate; background always.
         weight: (N,) of each sample in the loss.
         spacing_mm: (N, 3) of z, y, x.
+        size: y, x or z, y, x that the network shall see; the arrays are larger where their grid
+            is finer.
         teacher: (N, 3, d, y, x) uint8, see `viscera.training.data.teacher`; None without one.
     """
 
@@ -41,6 +43,7 @@ class SampleBatch:
     annotated: NDArray[np.bool_]
     weight: NDArray[np.float32]
     spacing_mm: NDArray[np.float32]
+    size: tuple[int, ...]
     teacher: NDArray[np.uint8] | None = None
 
     @classmethod
@@ -49,8 +52,21 @@ class SampleBatch:
         together: dict[str, Any] = {}
         for field in fields(cls):
             parts = [getattr(sample, field.name) for sample in samples]
-            together[field.name] = None if parts[0] is None else np.stack(parts)
+            is_array = isinstance(parts[0], np.ndarray)
+            together[field.name] = np.stack(parts) if is_array else parts[0]
         return cls(**together)
+
+
+class _SampleWindow(NamedTuple):
+    """What a sample shows: y, x or z, y, x.
+
+    Attributes:
+        size: voxels that the network sees.
+        cut: voxels of the cache's grid that become these.
+    """
+
+    size: tuple[int, ...]
+    cut: tuple[int, ...]
 
 
 class Sampler:
@@ -108,27 +124,40 @@ class Sampler:
         """
         count = self._recipe.optimisation.batch // world
         numbers = (step * count * world + rank * count + n for n in range(count))
-        samples = [self._sample(number) for number in numbers]
+        window = self._window(step)
+        samples = [self._sample(number, window) for number in numbers]
         return SampleBatch.of(samples)
 
-    def _sample(self, number: int) -> SampleBatch:
+    def _window(self, step: int) -> _SampleWindow:
+        """What one step cuts: all its samples alike, so that they form one batch."""
+        recipe = self._recipe
+        if recipe.patch is None:
+            assert recipe.slices is not None  # a recipe has one or the other
+            size: tuple[int, ...] = recipe.slices.size[::-1]
+            return _SampleWindow(size, size)
+        rng = np.random.default_rng([recipe.optimisation.seed, 3, step])
+        sizes = recipe.data.patch_sizes or (recipe.patch.size,)
+        size = sizes[rng.integers(len(sizes))][::-1]
+        factor = rng.uniform(1, recipe.data.coarsest)
+        return _SampleWindow(size, tuple(round(n * factor) for n in size))
+
+    def _sample(self, number: int, window: _SampleWindow) -> SampleBatch:
         """The sample of this number, counted over all steps and processes."""
         recipe = self._recipe
         rng = np.random.default_rng([recipe.optimisation.seed, 1, number])
-        case, centre = self._place(number, rng)
+        case, centre = self._place(number, rng, window)
         cached = self._cases[case]
         if recipe.slices is not None:
             reach = recipe.slices.stack // 2
             planes = np.clip(
                 np.arange(centre[0] - reach, centre[0] + reach + 1), 0, cached.shape[0] - 1
             )
-            size: Sequence[int] = recipe.slices.size[::-1]
+            size = window.cut
             starts = [(n - length) // 2 for n, length in zip(cached.shape[1:], size, strict=True)]
             label_planes = planes[reach : reach + 1]
         else:
-            assert recipe.patch is not None  # a recipe has one or the other
-            depth, *size = recipe.patch.size[::-1]
-            z, *starts = map(_window_start, centre, (depth, *size), cached.shape)
+            depth, size = window.cut[0], window.cut[1:]
+            z, *starts = map(_window_start, centre, window.cut, cached.shape)
             label_planes = planes = np.arange(z, z + depth)
         box = [_intersection(*axis) for axis in zip(starts, size, cached.shape[1:], strict=True)]
         image = self._cut(cached.image(), planes, box, size)
@@ -140,17 +169,19 @@ class Sampler:
             image[(planes < 0) | (planes >= cached.shape[0])] = 0
         annotated = np.array([name in ("background", *cached.annotated) for name in recipe.labels])
         teacher = None
-        if self._teacher:
+        if self._teacher and cached.use_teacher:
             teacher_arrays = self._kept(case, "teacher.z")
             teacher = np.stack(
                 [self._cut(part, label_planes, box, size) for part in teacher_arrays]
             )
-            if not cached.use_teacher:
-                teacher[:] = IGNORED
+        elif self._teacher:
+            teacher = np.full((3, *labels.shape), IGNORED, np.uint8)
         weight, spacing_mm = (np.array(v, np.float32) for v in (cached.weight, cached.spacing_mm))
-        return SampleBatch(image, labels, annotated, weight, spacing_mm, teacher)
+        return SampleBatch(image, labels, annotated, weight, spacing_mm, window.size, teacher)
 
-    def _place(self, number: int, rng: np.random.Generator) -> tuple[int, tuple[int, ...]]:
+    def _place(
+        self, number: int, rng: np.random.Generator, window: _SampleWindow
+    ) -> tuple[int, tuple[int, ...]]:
         """Which case, and where in it: z, y, x."""
         recipe = self._recipe
         if self._organs and rng.random() < recipe.data.organ_share:
@@ -158,7 +189,7 @@ class Sampler:
             case, points = cases_with[rng.integers(len(cases_with))]
             point = points[rng.integers(len(points))].astype(int)
             if recipe.patch is not None:  # anywhere in the patch, not in its middle always
-                half = np.array(recipe.patch.size[::-1]) // 2 * 0.8
+                half = np.array(window.cut) // 2 * 0.8
                 point = point + rng.uniform(-half, half).astype(int)
             return case, tuple(point.tolist())
         if recipe.slices is not None:

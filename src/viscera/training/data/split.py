@@ -31,7 +31,8 @@ def split_cases(cases: Sequence[C], split: SplitSettings) -> tuple[tuple[C, ...]
     """Training cases and validation cases.
 
     Where the data names validation cases itself, these are taken. Else patients with labels drawn
-    by people are shuffled and dealt into folds, and one fold is the validation set.
+    by people are shuffled and dealt into folds, and one fold is the validation set; cases that the
+    data names as training cases stay out of it.
 
     Args:
         cases: all of them.
@@ -54,11 +55,14 @@ def split_cases(cases: Sequence[C], split: SplitSettings) -> tuple[tuple[C, ...]
         if shared := sorted({case.patient for case in train} & validation_patients):
             raise _leak(f"patient {shared[0]!r} on both sides")
     else:
-        patients = sorted({case.patient for case in cases if not case.pseudo})
+        free = (case for case in cases if not case.pseudo and case.part != "train")
+        patients = sorted({case.patient for case in free})
         np.random.default_rng(split.seed).shuffle(patients)
         validation_patients = set(patients[split.fold :: split.folds]) if split.folds else set()
         validation = tuple(
-            case for case in cases if case.patient in validation_patients and not case.pseudo
+            case
+            for case in cases
+            if case.patient in validation_patients and not case.pseudo and case.part != "train"
         )
         # Pseudo-labels of a patient in the validation set are in neither set.
         train = tuple(case for case in cases if case.patient not in validation_patients)

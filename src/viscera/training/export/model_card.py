@@ -34,7 +34,7 @@ def _present(value: Any) -> Any:
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:
     """A step of post-processing without what it does not use."""
-    unused = {"organs": None, "size": 3, "ml": 0.0}
+    unused = {"organs": None, "size": 3, "ml": 0.0, "share": 0.0}
     return {key: value for key, value in step.items() if unused.get(key, ()) != value}
 
 
@@ -90,18 +90,23 @@ def model_card(
         f"| licence of the weights | {about.licence or 'not stated by the recipe'} |",
         "",
     ]
-    lines += _scores(validations, state, split)
+    lines += _scores(validations, state, split, about.scores)
     lines += _parity(parities, judged_on)
     return "\n".join(lines) + "\n"
 
 
 def _scores(
-    validations: Sequence[dict[str, Any]], state: TrainingState, split: TrainingSplit
+    validations: Sequence[dict[str, Any]],
+    state: TrainingState,
+    split: TrainingSplit,
+    scores: str,
 ) -> list[str]:
-    """The validation that these weights had."""
+    """The validation that these weights had, or what the recipe says of it."""
     validation_of_weights = [
         v for v in validations if v["kind"] == "validation" and v["step"] == state.step
     ]
+    if scores:
+        return [f"Accuracy: {scores}.", ""]
     if not validation_of_weights:
         return ["No validation of these weights: their accuracy on unseen patients is unknown.", ""]
     rows = [
