@@ -53,7 +53,7 @@ bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/speed.py build/scans
 	$(BIN)/python benchmarks/startup.py
 
-# Trains and judges the packaged networks: a quarter of an hour on a GPU; a second call goes on. WEIGHTS=folder
+# Trains and judges the packaged networks, best on a GPU; a second call goes on. WEIGHTS=folder
 weights: $(VENV)/installed-dev
 	$(BIN)/python tools/train_packaged.py $(WEIGHTS)
 	$(BIN)/python benchmarks/results.py $(WEIGHTS)

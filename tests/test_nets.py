@@ -220,7 +220,7 @@ assert all(torch.allclose(a, b, atol=1e-3) for a, b in zip(*found, strict=True))
 
 def test_gpu_kernels_are_torchs_layers():
     """In Triton's interpreter, which needs no GPU."""
-    pytest.importorskip("triton", reason="Triton comes with torch for GPUs only")
+    pytest.importorskip("triton", reason="Triton comes with torch for GPUs on Linux only")
     environment = os.environ | {"TRITON_INTERPRET": "1"}
     subprocess.run([sys.executable, "-c", _WITH_TRITON], env=environment, check=True)
 

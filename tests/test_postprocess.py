@@ -113,6 +113,21 @@ def test_keep_largest_and_drop_small():
     assert (untouched == 2).sum() == 0
 
 
+@pytest.mark.parametrize("order", ["F", "C"])
+def test_lone_organs_go_unless_a_large_one_is_there(order):
+    labels = np.zeros((20, 10, 10), np.uint8, order=order)
+    labels[2:4, 2:4, 2:4] = ORGANS_BY_NAME["pancreas"].id
+    labels[10, 5, 5] = ORGANS_BY_NAME["aorta"].id
+    labels[15:17, 5, 9] = ORGANS_BY_NAME["liver"].id  # two voxels of 0.001 ml
+    steps = [PostprocessStep("lone", ("pancreas", "liver"), ml=0.002, beside=("liver", "spleen"))]
+    affine, before = Affine(np.diag([1.0, 1, 1, 1])), labels.copy()
+    postprocess(labels, affine, steps)
+    assert (labels == before).all()
+    labels[16, 5, 9] = 0
+    postprocess(labels, affine, steps)
+    assert set(np.unique(labels)) == {0, ORGANS_BY_NAME["aorta"].id}
+
+
 def kidneys(flip=False):
     """Aorta and cava in the middle, a kidney on each side; x = -i, so high i is left."""
     labels = np.zeros((100, 60, 40), np.uint8, order="F")

@@ -94,6 +94,8 @@ def pack(cache: Path, target: Path, only: str, without: str) -> None:
                     0  # the second class counts for nothing
                 )
                 out.writestr(f"{name}.teacher", bz2.compress(scores.tobytes()))
+            else:
+                case["teacher"] = ""  # what is not packed has to be made again
         out.writestr("cache.json", json.dumps(content))
     print(f"{target}: {len(content['cases'])} cases, {target.stat().st_size / 1e6:.1f} MB")
 
@@ -108,15 +110,14 @@ def unpack(source: Path, cache: Path) -> None:
     cache.mkdir(parents=True, exist_ok=True)
     with ZipFile(source) as packed:
         content = json.loads(packed.read("cache.json"))
-    cases = content["cases"]
-    with ProcessPoolExecutor() as pool:
-        list(pool.map(_unpack_case, repeat(source), repeat(cache), cases))
+    cases, names = content["cases"], {case["name"] for case in content["cases"]}
     if (cache / "cache.json").exists():
         before = json.loads((cache / "cache.json").read_text())
         if before["grid"] != content["grid"]:
-            raise SystemExit(f"{cache} is a cache of another grid")
-        names = {case["name"] for case in cases}
+            raise SystemExit(f"{cache} is a cache of another grid: choose another folder")
         content["cases"] = [c for c in before["cases"] if c["name"] not in names] + cases
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(_unpack_case, repeat(source), repeat(cache), cases))
     (cache / "cache.json").write_text(json.dumps(content))
 
 

@@ -6,8 +6,10 @@ From ../shared: lists of cases, synthetic scans, caches (packed too, to carry th
 has a GPU and no scans), trainings, averages of their weights, bundles. What is done is not done
 again, so that runs of under ten minutes add up: `--minutes` ends a call after about so long, and a
 second call goes on. `--together` trains so many networks at a time, which a large GPU does more
-quickly than one after another. On a GPU machine without scans, unpack the caches (`pack_cache.py`)
-into OUT first; a later call beside ../shared packages what was trained there.
+quickly than one after another. For a GPU machine without scans, carry OUT/flare25.safetensors
+and the packs, and unpack them there (`pack_cache.py`): default.pack and synthetic.pack into
+OUT/cache-default, paper_strong.pack into OUT/cache-paper_strong. A later call beside ../shared
+packages what was trained there.
 
 `default` is the average of four short trainings and of the published weights that they begin with.
 Fold 0 is packaged: it never saw img0027, img0033, img0039, nor the patient of `viscera sample`. The
@@ -27,6 +29,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from viscera.training.checkpoint import LAST, load_weights, save_checkpoint
@@ -152,10 +155,8 @@ def prepare(out: Path) -> None:
 
 
 def begin(out: Path, name: str, minutes: float | None) -> subprocess.Popen[bytes] | None:
-    """Begin or go on with one training; None if it is done, or what it begins with is not."""
+    """Begin or go on with one training; None if what it begins with is not done."""
     run, first = RUNS[name], Path()
-    if finished(out, name):
-        return None
     if run.begin:
         first = out / f"{run.begin}.safetensors"
         if run.begin in RUNS:
@@ -177,7 +178,8 @@ def begin(out: Path, name: str, minutes: float | None) -> subprocess.Popen[bytes
 
 def train(out: Path, only: str, together: int, deadline: float) -> None:
     """Train what is not trained yet, several at a time, until the deadline."""
-    waiting, running = [name for name in RUNS if only in name], {}
+    waiting = [name for name in RUNS if only in name and not finished(out, name)]
+    running: dict[str, subprocess.Popen[bytes]] = {}
     while waiting or running:
         for name in list(waiting):
             left_minutes = (deadline - time.monotonic()) / 60
@@ -193,6 +195,9 @@ def train(out: Path, only: str, together: int, deadline: float) -> None:
             if process.poll() is not None:
                 del running[name]
                 if process.returncode:
+                    for other in running.values():  # each ends at a checkpoint
+                        other.terminate()
+                        other.wait()
                     raise SystemExit(f"{name} failed")
                 print(name, "is done" if finished(out, name) else "goes on next time", flush=True)
 
@@ -290,14 +295,17 @@ def main() -> None:
     parser.add_argument(
         "--minutes", type=float, default=float("inf"), help="end after about so long"
     )
-    parser.add_argument("--together", type=int, default=1, help="networks to train at a time")
+    parser.add_argument(
+        "--together", type=int, help="networks to train at a time; default: 5 on a GPU, else 1"
+    )
     parser.add_argument("--only", default="", help="trainings whose name holds this word")
     options = parser.parse_args()
     out, begun = options.out.resolve(), time.monotonic()
     out.mkdir(parents=True, exist_ok=True)
     if SHARED.is_dir():
         prepare(out)
-    train(out, options.only, options.together, begun + options.minutes * 60)
+    together = options.together or (5 if torch.cuda.is_available() else 1)
+    train(out, options.only, together, begun + options.minutes * 60)
     averages(out)
     if SHARED.is_dir() and all(finished(out, name) for name in RUNS):
         package(out)

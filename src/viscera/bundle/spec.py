@@ -169,27 +169,33 @@ class PostprocessStep:
         step: its name in `viscera.postprocess`.
         organs: which organs it touches; absent: all.
         size: closing only, edge of the cube in voxels.
-        ml: minimum_volume only, components smaller than this are removed.
+        ml: minimum_volume: components smaller than this are removed; lone: see there.
         share: strays only, components smaller than this share of the organ's largest are removed.
+        beside: lone only, the organs are removed from a scan in which none of these has `ml`.
     """
 
-    step: Literal["closing", "largest_component", "strays", "minimum_volume", "sides"]
+    step: Literal["closing", "largest_component", "strays", "minimum_volume", "lone", "sides"]
     organs: tuple[str, ...] | None = None
     size: int = 3
     ml: float = 0.0
     share: float = 0.0
+    beside: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in self.organs or ():
+        for name in (*(self.organs or ()), *(self.beside or ())):
             if name not in ORGANS_BY_NAME:
                 raise UsageError("organs by name", found=f"{name!r}", remedy=_REMEDY)
         if self.size < 1 or self.size % 2 == 0:
             raise UsageError("an odd size", found=f"{self.size}", remedy=_REMEDY)
         if self.size != 3 and self.step != "closing":
             raise UsageError("size for closing only", found=f"it for {self.step}", remedy=_REMEDY)
-        if (self.ml > 0) != (self.step == "minimum_volume"):
+        if (self.ml > 0) != (self.step in ("minimum_volume", "lone")):
             raise UsageError(
-                "ml above 0 for minimum_volume only", found=f"{self.ml}", remedy=_REMEDY
+                "ml above 0 for minimum_volume and lone only", found=f"{self.ml}", remedy=_REMEDY
+            )
+        if bool(self.beside) != (self.step == "lone"):
+            raise UsageError(
+                "organs in beside for lone only", found=f"{self.beside}", remedy=_REMEDY
             )
         if not 0 <= self.share <= 1 or (self.share > 0) != (self.step == "strays"):
             raise UsageError(

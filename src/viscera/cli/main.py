@@ -154,8 +154,14 @@ def _run(arguments: list[str] | None) -> int:
         # Libraries that cannot be loaded say so in many words, and so do threads.
         if not means_no_memory(error):
             raise
-        message = "expected enough memory, found none left; close other programs, or pass "
-        return _report(f"{message}--memory-limit", 7)
+        return _report(f"expected enough memory, found none left; {_memory_remedy(error)}", 7)
+
+
+def _memory_remedy(error: BaseException) -> str:
+    """What to do where memory ran out: a GPU's has no limit that one could set."""
+    if "cuda" in str(error).lower():
+        return "lower optimisation.batch, or make the recipe's windows smaller"
+    return "close other programs, or pass --memory-limit"
 
 
 def _report(message: str, code: int) -> int:

@@ -3,7 +3,7 @@
 Of a training step of dwnet16 (two windows of 160x160x96 on an H200, 133 ms) torch's own instance
 normalisation takes 28 ms, one thread block a channel, and the gradient of depthwise kernels 46 ms
 even as 27 sums of products. These kernels read each tensor a few times and nothing more. Triton
-comes with torch wherever torch has a GPU.
+comes with torch for GPUs on Linux.
 """
 
 from __future__ import annotations

@@ -181,7 +181,8 @@ class Training:
             coming = deque(readers.submit(self._samples, self.state.step + n) for n in range(ahead))
             while self.state.step < self.steps and not out_of_time:
                 samples = coming.popleft().result()
-                coming.append(readers.submit(self._samples, self.state.step + ahead))
+                if self.state.step + ahead < self.steps:
+                    coming.append(readers.submit(self._samples, self.state.step + ahead))
                 norm = self._learn(samples)
                 step = self.state.step = self.state.step + 1
                 callbacks.step(step, self.steps, self._losses[-1] if self._losses else float("nan"))

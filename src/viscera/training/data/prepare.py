@@ -98,7 +98,8 @@ def _filled_cache(folder: Path, recipe: Recipe) -> TrainingCache:
             remedy="name the scans' folder or a list of cases",
             where=folder,
         )
-    untaught = [case.name for case in cache.cases if case.use_teacher and not case.teacher]
+    used = _without_excluded(cache.cases, recipe)
+    untaught = [case.name for case in used if case.use_teacher and not case.teacher]
     if recipe.loss.distillation and untaught:
         raise InputError(
             "a cache with a teacher's soft scores",
@@ -117,8 +118,20 @@ def _split(cache: TrainingCache, recipe: Recipe, findings: Sequence[Finding]) ->
 
 
 def _without_excluded(cases: Sequence[C], recipe: Recipe) -> tuple[C, ...]:
+    """The cases that the recipe does not exclude.
+
+    Raises:
+        InputError: it excludes all of them.
+    """
     patterns = recipe.data.exclude
-    return tuple(c for c in cases if not any(fnmatchcase(c.name, each) for each in patterns))
+    used = tuple(c for c in cases if not any(fnmatchcase(c.name, each) for each in patterns))
+    if cases and not used:
+        raise InputError(
+            "cases to train on",
+            found=f"{len(cases)}, all of them named by data.exclude",
+            remedy="exclude fewer",
+        )
+    return used
 
 
 def _data_findings(

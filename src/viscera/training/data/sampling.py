@@ -202,10 +202,12 @@ class Sampler:
 
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """In which order an epoch shows the slices."""
-        if epoch not in self._orders:
+        order = self._orders.get(epoch)
+        if order is None:  # several threads may make it at once, and make the same
             rng = np.random.default_rng([self._recipe.optimisation.seed, 2, epoch])
-            self._orders = {epoch: rng.permutation(len(self._slices))}
-        return self._orders[epoch]
+            order = rng.permutation(len(self._slices))
+            self._orders = {epoch: order}
+        return order
 
     def _kept(self, case: int, kind: str) -> NDArray[np.uint8]:
         """A decompressed array of a case; the least used ones are forgotten."""

@@ -31,8 +31,8 @@ def split_cases(cases: Sequence[C], split: SplitSettings) -> tuple[tuple[C, ...]
     """Training cases and validation cases.
 
     Where the data names validation cases itself, these are taken. Else patients with labels drawn
-    by people are shuffled and dealt into folds, and one fold is the validation set; cases that the
-    data names as training cases stay out of it.
+    by people are shuffled and dealt into folds, and one fold is the validation set. Cases that the
+    data names as training cases stay out of it, and of both sets where their patient is in it.
 
     Args:
         cases: all of them.
@@ -64,7 +64,7 @@ def split_cases(cases: Sequence[C], split: SplitSettings) -> tuple[tuple[C, ...]
             for case in cases
             if case.patient in validation_patients and not case.pseudo and case.part != "train"
         )
-        # Pseudo-labels of a patient in the validation set are in neither set.
+        # Other cases of a patient in the validation set are in neither set.
         train = tuple(case for case in cases if case.patient not in validation_patients)
     if not train:
         remedy = "add data, or hold fewer back: split.folds"

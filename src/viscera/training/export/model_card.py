@@ -34,7 +34,7 @@ def _present(value: Any) -> Any:
 
 def _step(step: dict[str, Any]) -> dict[str, Any]:
     """A step of post-processing without what it does not use."""
-    unused = {"organs": None, "size": 3, "ml": 0.0, "share": 0.0}
+    unused = {"organs": None, "size": 3, "ml": 0.0, "share": 0.0, "beside": None}
     return {key: value for key, value in step.items() if unused.get(key, ()) != value}
 
 
