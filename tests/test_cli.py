@@ -411,6 +411,25 @@ def test_closed_and_full_streams(tmp_path, scans, nearest):
     assert done.stderr == ""
 
 
+def test_fast_is_a_bundle(tmp_path, scans, monkeypatch):
+    """--fast stands for --bundle fast, also against the environment, and refuses another."""
+
+    def ends(*arguments):
+        words = [sys.executable, "-m", "viscera", *arguments]
+        return subprocess.run(words, capture_output=True, check=False).returncode
+
+    call = ("segment", scans / "b.nii.gz", "-q")
+    assert ends(*call, "-o", tmp_path / "a.nii.gz", "--fast") == 0
+    assert ends(*call, "-o", tmp_path / "b.nii.gz", "-b", "fast") == 0
+    monkeypatch.setenv("VISCERA_BUNDLE", "default")
+    assert ends(*call, "-o", tmp_path / "c.nii.gz", "--fast", "-b", "fast") == 0
+    assert ends(*call, "-o", tmp_path / "d.nii.gz", "--fast") == 0
+    descriptions = [bytes(nib.load(tmp_path / f"{n}.nii.gz").header["descrip"]) for n in "abcd"]
+    assert all(text == descriptions[0] for text in descriptions)
+    assert b"dwnet16.fast" in descriptions[0]
+    assert ends(*call, "-o", tmp_path / "e.nii.gz", "--fast", "-b", "default") == 2
+
+
 @pytest.mark.hostile(76)
 @pytest.mark.skipif(sys.platform != "linux", reason="uses ulimit")
 @pytest.mark.parametrize("limit_kb", [600_000, 900_000, 1_200_000])
