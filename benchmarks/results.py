@@ -58,7 +58,7 @@ _COLONOGRAPHY = "tcia_ct_colonography_0518_supine_lower"
 FOLDS_NOTE = (
     "Folds 0 and 1 are averages as `tools/train_packaged.py` makes them. In folds 2 and 3 one training on a CPU",
     "stands for the three of 197 steps: 146 steps, depthwise kernels fixed, real and synthetic scans, without the",
-    "patients of either fold. They are weaker than what is packaged, if anything. The share of the published",
+    "patients of either fold. The share of the published",
     "weights in the average (0.4 of 0, 0.25, 0.4, 0.5), the windows and the post-processing were chosen by these",
     "twelve patients.",
 )

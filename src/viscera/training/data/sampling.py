@@ -203,7 +203,7 @@ class Sampler:
     def _order(self, epoch: int) -> NDArray[np.intp]:
         """In which order an epoch shows the slices."""
         order = self._orders.get(epoch)
-        if order is None:  # several threads may make it at once, and make the same
+        if order is None:  # several threads may make it together: they make the same
             rng = np.random.default_rng([self._recipe.optimisation.seed, 2, epoch])
             order = rng.permutation(len(self._slices))
             self._orders = {epoch: order}
