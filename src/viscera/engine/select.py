@@ -12,10 +12,17 @@ from viscera.bundle.spec import Bundle, Precision
 from viscera.engine.protocol import Engine
 from viscera.errors import BundleError, EngineError, UsageError, VisceraError, option
 from viscera.findings import Finding
-from viscera.runtime.resources import means_no_memory, no_memory_error, thread_count
+from viscera.runtime.resources import (
+    means_no_memory,
+    no_memory_error,
+    require_addresses,
+    thread_count,
+)
 
 # Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order.
 ENGINES = ("openvino", "onnxruntime")
+# What the libraries of an engine reserve, with the smallest packaged network, by VmSize.
+_LEAST_ADDRESSES_MB = 500.0
 
 
 def open_engine(
@@ -37,7 +44,9 @@ def open_engine(
         UsageError: an unknown engine.
         BundleError: the network is not what the bundle says, or no engine can read it.
         EngineError: the engine asked for is not installed or failed.
+        ResourceError: a limit on addresses leaves too few for any engine.
     """
+    require_addresses(_LEAST_ADDRESSES_MB, "an engine")
     if name not in ("auto", *ENGINES):
         remedy = "choose auto, " + " or ".join(ENGINES)
         raise UsageError("a known engine", found=repr(name), remedy=remedy)

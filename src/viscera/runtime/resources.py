@@ -59,6 +59,27 @@ def available_mb() -> float:
     return min(free if free != float("inf") else 4000.0, _address_space_left_mb())
 
 
+def require_addresses(need_mb: float, what: str) -> None:
+    """Stop where a limit on addresses (ulimit -v) leaves too few for native code.
+
+    Native code may crash where it gets none, which no handler can turn into a sentence.
+
+    Args:
+        need_mb: addresses that it reserves.
+        what: needs them, for the message.
+
+    Raises:
+        ResourceError: the limit leaves less; the message names it.
+    """
+    left_mb = _address_space_left_mb()
+    if left_mb < need_mb:
+        raise ResourceError(
+            f"a limit on addresses (ulimit -v) that leaves {need_mb:.0f} MB of memory to {what}",
+            found=f"{left_mb:.0f} MB",
+            remedy="raise that limit",
+        )
+
+
 def _address_space_left_mb() -> float:
     """What a limit on this process's addresses (ulimit -v) leaves; no limit is infinity.
 

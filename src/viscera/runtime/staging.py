@@ -22,15 +22,24 @@ def staging_folder(beside: Path) -> Iterator[Path]:
     """
     folder = part_path(beside.parent)
     try:
-        beside.parent.mkdir(parents=True, exist_ok=True)
-        remove_abandoned_parts(beside.parent)
-        folder.mkdir()
-    except OSError as error:
-        raise not_writable(beside, error) from error
-    try:
+        try:
+            beside.parent.mkdir(parents=True, exist_ok=True)
+            remove_abandoned_parts(beside.parent)
+            folder.mkdir()
+        except OSError as error:
+            raise not_writable(beside, error) from error
         yield folder
     finally:
+        _remove_folder(folder)
+
+
+def _remove_folder(folder: Path) -> None:
+    """Remove a folder; an interruption on the way is passed on when it is gone."""
+    try:
         shutil.rmtree(folder, ignore_errors=True)
+    except BaseException:
+        shutil.rmtree(folder, ignore_errors=True)
+        raise
 
 
 def move_together(
