@@ -29,7 +29,7 @@ from torch.nn import functional as F  # noqa: N812
 from viscera.bundle.read import read_bundle
 from viscera.core.affine import Affine
 from viscera.inference.sliding_window import fit_axis_windows
-from viscera.postprocess.laterality import swap_wrong_sides
+from viscera.postprocess.chain import postprocess
 
 Network = Callable[[np.ndarray], np.ndarray]
 
@@ -164,7 +164,7 @@ def cleaned(labels: np.ndarray, bundle, affine: Affine) -> np.ndarray:
                 sizes = np.bincount(pieces.ravel())
                 labels[mask & (pieces != sizes[1:].argmax() + 1)] = 0
         if step.step == "sides":
-            swap_wrong_sides(labels, affine)  # renames pieces, moves no border
+            postprocess(labels, affine, [step])  # renames pieces, moves no border
     return labels
 
 

@@ -10,19 +10,13 @@ from viscera.bundle.spec import PostprocessStep
 from viscera.core import components
 from viscera.core.affine import Affine
 from viscera.core.boxes import organ_box
-from viscera.core.components import (
-    count_components,
-    find_components,
-    keep_largest,
-    remove_small,
-    remove_strays,
-)
-from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.components import count_components, find_components
+from viscera.core.organs import ORGANS, ORGANS_BY_NAME
 from viscera.postprocess.chain import postprocess
 from viscera.postprocess.closing import close_organs
-from viscera.postprocess.laterality import swap_wrong_sides
 
 UPRIGHT = Affine(np.diag([-1.0, -1.0, 1.0, 1.0]))
+SIDES = PostprocessStep("sides")
 
 
 def blobs(seed, shape=(20, 18, 15), organs=3, density=0.25):
@@ -79,18 +73,29 @@ def test_box():
 def test_components_are_scipys(seed, slab, monkeypatch):
     monkeypatch.setattr(components, "_SLAB_SLICES", slab)
     labels = blobs(seed)
-    found = {pieces.organ: pieces for pieces in find_components(labels, [1, 3])}
-    assert set(found) == {1, 3}
-    for organ, own in found.items():
+    found = find_components(labels)
+    assert set(found.organ) == {1, 2, 3}
+    for organ in (1, 2, 3):
         pieces, count = ndimage.label(labels == organ, np.ones((3, 3, 3)))
         sizes = np.bincount(pieces.ravel())[1:]
-        assert sorted(own.voxels) == sorted(sizes)
+        of_organ = found.organ == organ
+        assert sorted(found.voxels[of_organ]) == sorted(sizes)
         centres = ndimage.center_of_mass(labels == organ, pieces, range(1, count + 1))
-        np.testing.assert_allclose(np.sort(own.centre, axis=0), np.sort(centres, axis=0))
-        painted = labels.copy()
-        own.paint(painted, np.where(np.arange(count) == own.voxels.argmin(), 9, organ))
+        own = found.centre[of_organ]
+        np.testing.assert_allclose(np.sort(own, axis=0), np.sort(centres, axis=0))
+        painted, new = labels.copy(), found.organ.copy()
+        new[np.flatnonzero(of_organ)[found.voxels[of_organ].argmin()]] = 9
+        found.paint(painted, new)
         assert (painted == 9).sum() == sizes.min()
         assert ((painted == organ) | (painted == 9)).sum() == sizes.sum()
+        others = labels != organ
+        np.testing.assert_array_equal(painted[others], labels[others])
+
+
+def after(labels, *steps, affine=UPRIGHT):
+    """A map after these steps, and how many findings they leave."""
+    result = labels.copy(order="K")
+    return result, len(postprocess(result, affine, steps))
 
 
 def test_keep_largest_and_drop_small():
@@ -98,19 +103,18 @@ def test_keep_largest_and_drop_small():
     labels[1:6, 1:6, 1:6] = 1
     labels[10:12, 1:3, 1:3] = 1
     labels[15, 5, 5] = 2
-    untouched = labels.copy()
-    keep_largest(labels, [1])
-    assert (labels == 1).sum() == 125
-    assert (labels == 2).sum() == 1
-    strays = untouched.copy()
-    remove_strays(strays, [1, 2], least_share=8 / 125)
-    assert (strays == untouched).all()  # exactly that share stays, and so does an only part
-    remove_strays(strays, [1, 2], least_share=0.07)
+    organs = (ORGANS[0].name, ORGANS[1].name)
+    largest, _ = after(labels, PostprocessStep("largest_component", organs[:1]))
+    assert (largest == 1).sum() == 125
+    assert (largest == 2).sum() == 1
+    strays, _ = after(labels, PostprocessStep("strays", organs, share=8 / 125))
+    assert (strays == labels).all()  # exactly that share stays, and so does an only part
+    strays, _ = after(labels, PostprocessStep("strays", organs, share=0.07))
     assert (strays == 1).sum() == 125
     assert (strays == 2).sum() == 1
-    remove_small(untouched, [1, 2], least_ml=0.005, voxel_ml=0.001)
-    assert (untouched == 1).sum() == 125 + 8
-    assert (untouched == 2).sum() == 0
+    large, _ = after(labels, PostprocessStep("minimum_volume", organs, ml=0.005))
+    assert (large == 1).sum() == 125 + 8
+    assert (large == 2).sum() == 0
 
 
 @pytest.mark.parametrize("order", ["F", "C"])
@@ -140,26 +144,30 @@ def kidneys(flip=False):
 
 def test_sides_are_mended_and_right_ones_left_alone():
     labels = kidneys()
-    assert swap_wrong_sides(labels, UPRIGHT) == 0
+    assert not after(labels, SIDES)[1]
     broken = labels.copy(order="F")
     broken[10:25, 25:40, 5:15] = ORGANS_BY_NAME["kidney_left"].id  # lower third of the right one
-    assert swap_wrong_sides(broken, UPRIGHT) == 1
-    np.testing.assert_array_equal(broken, labels)
+    mended, findings = after(broken, SIDES)
+    assert findings == 1
+    np.testing.assert_array_equal(mended, labels)
 
 
 def test_sides_follow_the_patient_not_the_storage():
     labels = np.ascontiguousarray(kidneys()[::-1])
     affine = np.diag([1.0, -1.0, 1.0, 1.0])
-    assert swap_wrong_sides(labels, Affine(affine)) == 0
-    assert swap_wrong_sides(labels, UPRIGHT) == 2  # the same voxels said to be mirrored
+    assert not after(labels, SIDES, affine=Affine(affine))[1]
+    swapped, _ = after(labels, SIDES)  # the same voxels said to be mirrored
+    right, left = (ORGANS_BY_NAME[f"kidney_{side}"].id for side in ("right", "left"))
+    np.testing.assert_array_equal(swapped == right, labels == left)
+    np.testing.assert_array_equal(swapped == left, labels == right)
 
 
 def test_sides_without_vessels_and_with_one_kidney():
     labels = kidneys()
     labels[(labels == 5) | (labels == 6)] = 0
-    assert swap_wrong_sides(labels, UPRIGHT) == 0
+    assert not after(labels, SIDES)[1]
     labels[labels == ORGANS_BY_NAME["kidney_left"].id] = 0
-    assert swap_wrong_sides(labels, UPRIGHT) == 0
+    assert not after(labels, SIDES)[1]
 
 
 def test_chain_runs_named_steps_in_order():
@@ -184,5 +192,12 @@ def test_counting_components_is_finding_them(depth):
     random = np.random.default_rng(depth)
     labels = (random.random((24, 20, depth)) < 0.18) * random.integers(1, 4, (24, 20, depth))
     labels = np.asfortranarray(labels.astype(np.uint8))
-    expected = {parts.organ: parts.voxels.size for parts in find_components(labels, [1, 2, 3])}
-    assert count_components(labels, [1, 2, 3]) == expected
+    organs, counts = np.unique(find_components(labels).organ, return_counts=True)
+    assert count_components(labels) == dict(zip(organs.tolist(), counts.tolist(), strict=True))
+
+
+def test_no_label_no_component():
+    labels = np.zeros((5, 6, 7), np.uint8, order="F")
+    assert count_components(labels) == {}
+    assert find_components(labels).organ.size == 0
+    assert not after(labels, SIDES, PostprocessStep("strays", share=0.5))[0].any()

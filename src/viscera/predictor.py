@@ -2,34 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, RLock
+from threading import RLock
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from viscera._version import __version__
-from viscera.bundle.read import read_bundle
+from viscera.bundle.read import read_bundle, read_look
 from viscera.bundle.spec import Bundle, Precision
-from viscera.core.boxes import Box
+from viscera.core.boxes import Box, whole_box
 from viscera.core.volume import Labels, Volume, blank_labels
 from viscera.engine.protocol import Engine
-from viscera.engine.select import FallbackEngine, open_engine
+from viscera.engine.select import FallbackEngine
 from viscera.errors import NothingToSegmentError, UsageError
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
 from viscera.grid.shear import labels_to_sheared, straighten
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.memory_plan import MemoryPlan, WindowPlan, read_peak_mb, straighten_peak_mb
-from viscera.inference.slice_stacks import predict_slice_stacks
-from viscera.inference.sliding_window import predict_windows
+from viscera.inference.network import Network
 from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
-from viscera.localise.preprocess import crop_to_box, preprocess
+from viscera.localise.look import OrgansSeen
+from viscera.localise.overview import Overview
+from viscera.localise.preprocess import PreprocessedScan, crop_to_box, preprocess
 from viscera.postprocess.chain import postprocess
 from viscera.runtime.digests import digest_of
 from viscera.runtime.resources import thread_count
@@ -92,14 +90,20 @@ class Predictor:
         if overlap is not None and self.bundle.patch is not None:
             patch = replace(self.bundle.patch, overlap=overlap)
             self.bundle = replace(self.bundle, patch=patch)
+        look = read_look(self.bundle)
         self.threads = thread_count(threads)
         self.memory_limit_mb = memory_limit_mb
         self.precision = precision
         self.low_memory = low_memory
         self.engine_name = engine if isinstance(engine, str) else "auto"
-        self._engine: Engine | None = None if isinstance(engine, str) else engine
-        # Threads may share a predictor: scans are read side by side, the network runs for one.
-        self._opening, self._running = Lock(), RLock()
+        self._network = Network(self.bundle, engine, threads=self.threads, precision=precision)
+        self._look = (
+            None
+            if look is None
+            else Network(look, self.engine_name, threads=self.threads, precision=precision)
+        )
+        # Threads may share a predictor: scans are read side by side, one network runs at a time.
+        self._running = RLock()
 
     def segment(
         self,
@@ -142,23 +146,34 @@ class Predictor:
                 findings = [*volume.findings, *check_grid(volume, strict=strict)]
                 upright = self._upright(volume)
                 grid = self._fit_grid(upright)
-                loading = loader.submit(self._load_engine)  # reading leaves a core free
-                scan = preprocess(upright, grid, map_over=pool.map, on_progress=on_share)
+                grids = [grid]
+                if self._look is not None:
+                    grids.append(Grid.fit(upright.shape, upright.affine, self._look.bundle))
+                loading = loader.submit(self._load)  # reading leaves a core free
+                scan = preprocess(upright, grids, map_over=pool.map, on_progress=on_share)
                 findings += upright.findings[len(volume.findings) :]
                 findings += scan.findings
                 findings += check_values(scan.overview.hu, where=volume.name, strict=strict)
-                crops_in_plane = self.bundle.input.crop == "body"
-                box = grid.covering(scan.overview.box(in_plane=crops_in_plane))
-                body = grid.covering(scan.overview.box(in_plane=True))
-                planes = crop_to_box(scan.planes, box)
-                del scan  # the memory of all that lies outside the box
             with stages.stage("load"):
                 engine = loading.result()
                 memory_plan = self._memory_plan(upright)
-                plan = memory_plan.plan_windows(grid, box, engine.precision, body=body)
+            with self._running, stages.stage("look") as on_share:
+                seen = self._look_first(scan, grids, memory_plan, pool, on_share)
+                if seen is not None:
+                    findings += seen.findings()
+            box, body = self._boxes(grid, scan.overview, seen)
+            planes = crop_to_box(scan.planes[0], box)
+            del scan, seen  # the memory of all that lies outside the box
+            plan = memory_plan.plan_windows(grid, box, engine.precision, body=body)
             with self._running, stages.stage("network") as on_share:
                 labels = blank_labels(upright.shape)
-                slabs = self._predict(planes, grid.air_value, engine, plan, pool, on_share)
+                slabs = self._network.scores(
+                    planes,
+                    plan.patch,
+                    air_value=grid.air_value,
+                    pool=pool,
+                    on_progress=on_share,
+                )
                 grid.undo(slabs, self.bundle.label_ids, labels, box=box, map_over=pool.map)
                 engine.release_memory()
                 del planes
@@ -193,14 +208,15 @@ class Predictor:
             BundleError: the weights cannot be run.
         """
         grid = self._fit_grid(volume)
-        planes = preprocess(volume, grid).planes
-        box = slice(0, grid.shape[0]), slice(0, grid.shape[1]), slice(0, grid.shape[2])
-        engine = self._load_engine()
-        plan = self._memory_plan(volume).plan_windows(grid, box, engine.precision)
+        (planes,) = preprocess(volume, [grid]).planes
+        precision = self._network.load().precision
+        plan = self._memory_plan(volume).plan_windows(grid, whole_box(grid.shape), precision)
 
         def slabs() -> Iterator[ScoreSlab]:
             with self._running, ThreadPoolExecutor(self.threads) as pool:
-                yield from self._predict(planes, grid.air_value, engine, plan, pool)
+                yield from self._network.scores(
+                    planes, plan.patch, air_value=grid.air_value, pool=pool
+                )
 
         return grid, slabs()
 
@@ -213,7 +229,9 @@ class Predictor:
             settings: what else shapes labels: the scan's digest, how it is read.
         """
         options = [self.engine_name, self.precision, self.low_memory]
-        digest = digest_of(replace(self.bundle, folder=Path()), options, settings)
+        networks = [self._network, *([self._look] if self._look else [])]
+        bundles = [replace(network.bundle, folder=Path()) for network in networks]
+        digest = digest_of(bundles, options, settings)
         return f"viscera {__version__} {digest[:12]}"
 
     def _upright(self, volume: Volume) -> Volume:
@@ -240,41 +258,46 @@ class Predictor:
     def _memory_plan(self, volume: Volume) -> MemoryPlan:
         return MemoryPlan(self.bundle, volume, self.memory_limit_mb, self.low_memory)
 
-    def _load_engine(self) -> Engine:
-        with self._opening:
-            if self._engine is None:
-                self._engine = open_engine(
-                    self.bundle, self.engine_name, threads=self.threads, precision=self.precision
-                )
-            return self._engine
+    def _load(self) -> Engine:
+        """Load all networks; the engine of the bundle's own."""
+        if self._look is not None:
+            self._look.load()
+        return self._network.load()
 
-    def _predict(
+    def _look_first(
         self,
-        planes: NDArray[np.float32],
-        air_value: float,
-        engine: Engine,
-        plan: WindowPlan,
+        scan: PreprocessedScan,
+        grids: Sequence[Grid],
+        memory_plan: MemoryPlan,
         pool: Executor,
-        on_progress: Callable[[float], None] = lambda _share: None,
-    ) -> Iterator[ScoreSlab]:
-        if plan.patch is not None:
-            return predict_windows(
-                planes,
-                engine,
-                plan.patch,
-                air_value=air_value,
-                pool=pool,
-                on_progress=on_progress,
-            )
-        assert self.bundle.slices is not None  # Bundle has one or the other
-        return predict_slice_stacks(
-            planes,
-            engine,
-            self.bundle.slices,
-            air_value=air_value,
-            pool=pool,
-            on_progress=on_progress,
+        on_progress: Callable[[float], None],
+    ) -> OrgansSeen | None:
+        """What a coarse network sees of the scan; None where the bundle names none."""
+        if self._look is None:
+            return None
+        planes, grid = scan.planes[1], grids[1]
+        engine = self._look.load()
+        plan = replace(memory_plan, bundle=self._look.bundle).plan_windows(
+            grid, whole_box(grid.shape), engine.precision
         )
+        slabs = self._look.scores(
+            planes, plan.patch, air_value=grid.air_value, pool=pool, on_progress=on_progress
+        )
+        seen = OrgansSeen.of(slabs, grid, self._look.bundle.label_ids)
+        engine.release_memory()
+        return seen
+
+    def _boxes(self, grid: Grid, overview: Overview, seen: OrgansSeen | None) -> tuple[Box, Box]:
+        """The parts [z, y, x] of the grid that the network sees, and that organs can lie in."""
+        box = seen.box(self.bundle.look) if seen is not None and self.bundle.look else None
+        if box is None:
+            crops_in_plane = self.bundle.input.crop == "body"
+            box = overview.box(in_plane=crops_in_plane)
+            return grid.covering(box), grid.covering(overview.box(in_plane=True))
+        body = grid.covering(box)
+        if self.bundle.slices is not None:  # whole slices, whatever lies in them
+            return (body[0], *whole_box(grid.shape)[1:]), body
+        return body, body
 
     def _result_findings(
         self, engine: Engine, labels: Labels, volume: Volume, *, strict: bool

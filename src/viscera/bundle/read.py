@@ -70,6 +70,30 @@ def read_bundle(source: str | Path) -> Bundle:
     return bundle
 
 
+def read_look(bundle: Bundle) -> Bundle | None:
+    """The coarse network that looks first for a bundle; None where the bundle names none.
+
+    Args:
+        bundle: the fine network's.
+
+    Raises:
+        BundleError: missing or invalid, or not a network that could look first.
+    """
+    if bundle.look is None:
+        return None
+    beside = bundle.folder / bundle.look.bundle
+    look = read_bundle(beside if _has_bundle(beside) else bundle.look.bundle)
+    if look.patch is None or look.look or look.input.orientation != bundle.input.orientation:
+        raise BundleError(
+            "[look] with a bundle that has [patch], no [look], and the orientation "
+            f"{bundle.input.orientation}",
+            found=f"{look.name}, which is not such",
+            remedy="choose another bundle, or leave [look] out",
+            where=bundle.folder / "bundle.toml",
+        )
+    return look
+
+
 def _has_bundle(folder: Path) -> bool:
     """Whether bundle.toml lies there; a name that no file system holds has none."""
     try:

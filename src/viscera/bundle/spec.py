@@ -208,6 +208,27 @@ class PostprocessStep:
 
 
 @dataclass(frozen=True)
+class Look:
+    """A coarse network that finds where organs are, so that the fine one sees only that part.
+
+    Attributes:
+        bundle: the coarse network's bundle, which has patches: a folder relative to bundle.toml,
+            or the name of a packaged one.
+        margin_mm: kept around all that it finds.
+        above_mm: the same towards the head: the esophagus in the chest is what it loses first.
+    """
+
+    bundle: str
+    margin_mm: float = 24.0
+    above_mm: float = 96.0
+
+    def __post_init__(self) -> None:
+        if min(self.margin_mm, self.above_mm) < 0:
+            found = f"{min(self.margin_mm, self.above_mm):g}"
+            raise UsageError("margin_mm and above_mm of 0 or more", found=found, remedy=_REMEDY)
+
+
+@dataclass(frozen=True)
 class BundleInfo:
     """Where a bundle comes from; shown by `viscera info` and kept in every report.
 
@@ -231,6 +252,7 @@ class Bundle:
         name: architecture.weights.
         labels: what each output channel means: background first, then organs' names; `other`
             is a structure that viscera does not report.
+        look: which part of a scan the network sees; where absent, the body's outline says.
         folder: where bundle.toml lies.
     """
 
@@ -241,6 +263,7 @@ class Bundle:
     labels: tuple[str, ...]
     patch: Patch | None = None
     slices: Slices | None = None
+    look: Look | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
     about: BundleInfo = field(default_factory=BundleInfo)
     folder: Path = Path()

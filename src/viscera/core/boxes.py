@@ -11,6 +11,12 @@ from viscera.core.volume import Labels
 Box = tuple[slice, slice, slice]
 
 
+def whole_box(shape: tuple[int, int, int]) -> Box:
+    """The box of a whole array of this shape."""
+    first, second, third = (slice(0, n) for n in shape)
+    return first, second, third
+
+
 def organ_box(*maps: Labels) -> Box | None:
     """The smallest box [i, j, k] that holds every label of these maps, None where there is none.
 

@@ -1,4 +1,4 @@
-"""Connected components of labels: keep the largest, remove the small, count them."""
+"""Connected components of labels: find those of all organs in one pass, and paint them anew."""
 
 from __future__ import annotations
 
@@ -10,21 +10,21 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.core.boxes import Box, organ_boxes
+from viscera.core.boxes import Box, organ_box
 from viscera.core.volume import Labels
 
 ComponentIds = NDArray[np.unsignedinteger]
-# Slices labelled at a time, so that an organ as long as a long scan needs little memory.
+# Slices labelled at a time, so that organs as long as a long scan need little memory.
 _SLAB_SLICES = 64
 
 
 class ComponentSlab(NamedTuple):
-    """A slab of an organ's box with the components in it.
+    """A slab of the organs' box with the components in it.
 
     Attributes:
         box: the slab [i, j, k].
         ids: numbers from 1 of the connected parts within the slab, 0 elsewhere.
-        component: (n,) the component of the whole organ that each id from 1 belongs to.
+        component: (n,) the component that each id from 1 belongs to.
     """
 
     box: Box
@@ -33,17 +33,17 @@ class ComponentSlab(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class OrganComponents:
-    """The connected components (26 neighbours) of one organ.
+class Components:
+    """The connected components (26 neighbours) of every label of a map.
 
     Attributes:
-        organ: its label.
-        voxels: size of each component.
-        centre: [i, j, k] centroid of each component in voxels of the whole volume.
-        slabs: of the organ's box.
+        organ: (n,) label of each component.
+        voxels: (n,) its size.
+        centre: (n, 3) its centroid [i, j, k] in voxels of the whole volume.
+        slabs: where they lie.
     """
 
-    organ: int
+    organ: NDArray[np.uint8]
     voxels: NDArray[np.int64]
     centre: NDArray[np.float64]
     slabs: tuple[ComponentSlab, ...]
@@ -53,52 +53,70 @@ class OrganComponents:
 
         Args:
             labels: [i, j, k] the map in which the components were found.
-            new: the label of each component.
+            new: (n,) the label of each component.
         """
+        changed = new != self.organ
         for slab in self.slabs:
-            new_labels = new[slab.component]
-            if (new_labels != self.organ).any():
-                # Only voxels of some component: all others stay as they are.
-                table = np.concatenate([[0], new_labels]).astype(np.uint8)
-                np.copyto(labels[slab.box], table[slab.ids], where=slab.ids > 0)
+            if changed[slab.component].any():
+                table = np.concatenate([[0], new[slab.component]]).astype(np.uint8)
+                labels[slab.box] = table[slab.ids]
 
 
-def find_components(labels: Labels, ids: Sequence[int]) -> Iterator[OrganComponents]:
-    """The components of these labels, one organ after another; absent ones are left out.
+def find_components(labels: Labels) -> Components:
+    """The components of all labels, found slab by slab; parts that touch across slabs are joined.
 
-    Each organ is labelled in its own box, slab by slab; parts that touch across two slabs are
-    joined. A caller that drops one organ's before the next needs the memory of one.
+    Args:
+        labels: [i, j, k] uint8 label map; Fortran order serves best.
+    """
+    slabs = list(_labelled_slabs(labels))
+    # Number of each slab's first part among those of all slabs, and of all parts.
+    first = np.cumsum([0, *(len(slab.voxels) for slab in slabs)])
+    touching = [
+        _touching_pairs(low.ids[..., -1], high.ids[..., 0], low.organ, high.organ)
+        + first[n : n + 2]
+        for n, (low, high) in enumerate(pairwise(slabs))
+    ]
+    component, count = _join(int(first[-1]), touching)
+    organ = np.zeros(count, dtype=np.uint8)
+    voxels, sums = np.zeros(count), np.zeros((count, 3))
+    for slab, (start, stop) in zip(slabs, pairwise(first), strict=True):
+        of_slab = component[start:stop]
+        organ[of_slab] = slab.organ
+        np.add.at(voxels, of_slab, slab.voxels)
+        np.add.at(sums, of_slab, slab.sums)
+    return Components(
+        organ,
+        voxels.astype(np.int64),
+        sums / voxels[:, None],
+        tuple(
+            ComponentSlab(slab.box, slab.ids, component[start:stop])
+            for slab, (start, stop) in zip(slabs, pairwise(first), strict=True)
+        ),
+    )
+
+
+def count_components(labels: Labels) -> dict[int, int]:
+    """How many components each label has; absent ones are left out. No slab is kept.
 
     Args:
         labels: [i, j, k] uint8 label map.
-        ids: labels of organs, at most 16.
     """
-    for organ, box in organ_boxes(labels, ids).items():
-        yield _organ_components(labels, organ, box)
-
-
-def count_components(labels: Labels, ids: Sequence[int]) -> dict[int, int]:
-    """How many components each of these labels has; absent ones are left out.
-
-    Args:
-        labels: [i, j, k] uint8 label map.
-        ids: labels of organs, at most 16.
-    """
-    counts = {}
-    for organ, box in organ_boxes(labels, ids).items():
-        parts = before_last = 0  # in all slabs so far, and in those before the last of them
-        touching: list[NDArray[np.int64]] = []
-        last_plane: ComponentIds | None = None
-        for slab_box in _slab_boxes(box):
-            slab_ids, slab_parts = _connected_parts(labels, organ, slab_box)
-            if last_plane is not None:
-                # Numbers begin at 1 in each slab, those of all parts at 0.
-                pairs = _touching_pairs(last_plane, slab_ids[..., 0])
-                touching.append(pairs + np.array([before_last - 1, parts - 1]))
-            last_plane = slab_ids[..., -1].copy()
-            before_last, parts = parts, parts + slab_parts
-        counts[organ] = int(_join(parts, touching).max()) + 1
-    return counts
+    organs = [np.zeros(0, dtype=np.uint8)]  # of the parts of each slab
+    touching: list[NDArray[np.int64]] = []
+    before_last = parts = 0  # of all slabs but the last so far, and of all
+    last_plane: ComponentIds | None = None
+    for slab in _labelled_slabs(labels):
+        if last_plane is not None:
+            pairs = _touching_pairs(last_plane, slab.ids[..., 0], organs[-1], slab.organ)
+            touching.append(pairs + np.array([before_last, parts]))
+        last_plane = slab.ids[..., -1].copy()
+        organs.append(slab.organ)
+        before_last, parts = parts, parts + len(slab.voxels)
+    component, count = _join(parts, touching)
+    organ = np.zeros(count, dtype=np.uint8)
+    organ[component] = np.concatenate(organs)
+    counts = np.bincount(organ, minlength=256)
+    return {int(organ): int(counts[organ]) for organ in np.flatnonzero(counts)}
 
 
 class _LabelledSlab(NamedTuple):
@@ -107,75 +125,66 @@ class _LabelledSlab(NamedTuple):
     Attributes:
         box: the slab.
         ids: numbers from 1 of the parts, 0 elsewhere.
+        organ: (n,) label of each part.
         voxels: (n,) size of each part.
-        centre: (n, 3) centroid of each part in voxels of the whole volume.
+        sums: (n, 3) sums of its voxels' indices in the whole volume.
     """
 
     box: Box
     ids: ComponentIds
-    voxels: NDArray[np.int64]
-    centre: NDArray[np.float64]
+    organ: NDArray[np.uint8]
+    voxels: NDArray[np.float64]
+    sums: NDArray[np.float64]
 
 
-def _organ_components(labels: Labels, organ: int, box: Box) -> OrganComponents:
-    """The components of one organ that lies in a box."""
-    slabs = [_label_slab(labels, organ, slab_box) for slab_box in _slab_boxes(box)]
-    # Number of each slab's first part among those of all slabs, and of all parts.
-    first = np.cumsum([0, *(len(slab.voxels) for slab in slabs)])
-    touching = [
-        _touching_pairs(low.ids[..., -1], high.ids[..., 0]) + first[n : n + 2] - 1
-        for n, (low, high) in enumerate(pairwise(slabs))
-    ]
-    component = _join(first[-1], touching)
-    voxels = np.concatenate([slab.voxels for slab in slabs])
-    sums = np.concatenate([slab.centre * slab.voxels[:, None] for slab in slabs])
-    size = np.bincount(component, weights=voxels).astype(np.int64)
-    total = np.stack([np.bincount(component, weights=along) for along in sums.T], axis=1)
-    return OrganComponents(
-        organ,
-        size,
-        total / size[:, None],
-        tuple(
-            ComponentSlab(slab.box, slab.ids, component[start:stop])
-            for slab, (start, stop) in zip(slabs, pairwise(first), strict=True)
-        ),
-    )
-
-
-def _slab_boxes(box: Box) -> Iterator[Box]:
-    """The box cut along k."""
+def _labelled_slabs(labels: Labels) -> Iterator[_LabelledSlab]:
+    """The organs' box slab by slab along k, with the connected parts in each."""
+    box = organ_box(labels)
+    if box is None:
+        return
     for start in range(box[2].start, box[2].stop, _SLAB_SLICES):
-        yield box[0], box[1], slice(start, min(start + _SLAB_SLICES, box[2].stop))
+        slab = box[0], box[1], slice(start, min(start + _SLAB_SLICES, box[2].stop))
+        yield _label_slab(np.asfortranarray(labels[slab]), slab)
 
 
-def _label_slab(labels: Labels, organ: int, box: Box) -> _LabelledSlab:
-    """The connected parts of an organ within one slab, measured."""
+def _label_slab(labels: Labels, box: Box) -> _LabelledSlab:
+    """The connected parts of all labels in a slab, in Fortran order, measured run by run."""
     import cc3d  # slow to import
 
-    ids, count = _connected_parts(labels, organ, box)
-    statistics = cc3d.statistics(ids, no_slice_conversion=True)
-    corner = np.array([part.start for part in box], dtype=np.float64)
+    ids, count = cc3d.connected_components(labels, connectivity=26, return_N=True)
+    flat, width = ids.ravel(order="F"), labels.shape[0]
+    begins = np.empty(flat.size, dtype=bool)
+    np.not_equal(flat[1:], flat[:-1], out=begins[1:])
+    begins[::width] = True
+    start = np.flatnonzero(begins)
+    length = np.diff(start, append=flat.size)
+    within = flat[start] > 0
+    start, length = start[within], length[within].astype(np.float64)
+    part = flat[start].astype(np.intp) - 1
+    organ = np.zeros(count, dtype=np.uint8)
+    organ[part] = labels.ravel(order="F")[start]
+    row, first_i = np.divmod(start, width)
+    k, j = np.divmod(row, labels.shape[1])
+    sums = [
+        np.bincount(part, weights=length * (corner.start + middle), minlength=count)
+        for corner, middle in zip(box, (first_i + (length - 1) / 2, j, k), strict=True)
+    ]
     return _LabelledSlab(
         box,
         ids.astype(np.min_scalar_type(count)),  # a byte each, mostly
-        statistics["voxel_counts"][1:].astype(np.int64),
-        statistics["centroids"][1:] + corner,
+        organ,
+        np.bincount(part, weights=length, minlength=count).astype(np.float64),
+        np.stack(sums, axis=1),
     )
 
 
-def _connected_parts(labels: Labels, organ: int, box: Box) -> tuple[ComponentIds, int]:
-    """Numbers from 1 of the connected parts of an organ in a box, and how many there are."""
-    import cc3d  # slow to import
-
-    mask = np.asfortranarray(labels[box] == organ)  # cc3d keeps the layout it is given
-    ids, count = cc3d.connected_components(
-        mask.view(np.uint8), connectivity=26, return_N=True, binary_image=True
-    )
-    return ids, count
-
-
-def _touching_pairs(low: ComponentIds, high: ComponentIds) -> NDArray[np.int64]:
-    """Pairs (n, 2) of ids of two neighbouring slices that touch, in 26 neighbours."""
+def _touching_pairs(
+    low: ComponentIds,
+    high: ComponentIds,
+    low_organ: NDArray[np.uint8],
+    high_organ: NDArray[np.uint8],
+) -> NDArray[np.int64]:
+    """Pairs (n, 2) of parts of one organ, from 0 on, that touch across two neighbouring slices."""
     height, width = low.shape
     high = np.pad(high, 1)
     pairs = []
@@ -183,12 +192,14 @@ def _touching_pairs(low: ComponentIds, high: ComponentIds) -> NDArray[np.int64]:
         for dj in range(3):
             neighbour = high[di : di + height, dj : dj + width]
             touch = (low > 0) & (neighbour > 0)
-            pairs.append(np.stack([low[touch], neighbour[touch]], axis=1).astype(np.int64))
-    return np.unique(np.concatenate(pairs), axis=0)
+            pairs.append(np.stack([low[touch], neighbour[touch]], axis=1).astype(np.int64) - 1)
+    unique = np.unique(np.concatenate(pairs), axis=0)
+    is_one_organ = low_organ[unique[:, 0]] == high_organ[unique[:, 1]]
+    return np.asarray(unique[is_one_organ])
 
 
-def _join(count: int, touching: Sequence[NDArray[np.int64]]) -> NDArray[np.intp]:
-    """The component that each of these parts belongs to, from 0 on without gaps.
+def _join(count: int, touching: Sequence[NDArray[np.int64]]) -> tuple[NDArray[np.intp], int]:
+    """The component that each of these parts belongs to, from 0 on, and how many there are.
 
     Args:
         count: number of parts.
@@ -206,44 +217,5 @@ def _join(count: int, touching: Sequence[NDArray[np.int64]]) -> NDArray[np.intp]
         for first, second in pairs.tolist():
             root[find_root(second)] = find_root(first)
     roots = np.array([find_root(part) for part in range(count)], dtype=np.intp)
-    return np.unique(roots, return_inverse=True)[1].astype(np.intp)
-
-
-def keep_largest(labels: Labels, ids: Sequence[int]) -> None:
-    """Remove all but the largest component of each organ, in place.
-
-    Args:
-        labels: [i, j, k] uint8 label map.
-        ids: labels of organs, at most 16.
-    """
-    for components in find_components(labels, ids):
-        new = np.zeros(components.voxels.size, dtype=np.uint8)
-        new[components.voxels.argmax()] = components.organ
-        components.paint(labels, new)
-
-
-def remove_strays(labels: Labels, ids: Sequence[int], least_share: float) -> None:
-    """Remove components that are small beside the organ's largest, in place.
-
-    Args:
-        labels: [i, j, k] uint8 label map.
-        ids: labels of organs, at most 16.
-        least_share: of the largest component's voxels; smaller ones are removed.
-    """
-    for components in find_components(labels, ids):
-        small = components.voxels < least_share * components.voxels.max()
-        components.paint(labels, np.where(small, 0, components.organ).astype(np.uint8))
-
-
-def remove_small(labels: Labels, ids: Sequence[int], least_ml: float, voxel_ml: float) -> None:
-    """Remove small components, in place.
-
-    Args:
-        labels: [i, j, k] uint8 label map.
-        ids: labels of organs, at most 16.
-        least_ml: smaller ones are removed.
-        voxel_ml: volume of one voxel.
-    """
-    for components in find_components(labels, ids):
-        small = components.voxels * voxel_ml < least_ml
-        components.paint(labels, np.where(small, 0, components.organ).astype(np.uint8))
+    every_root = np.unique(roots)
+    return np.searchsorted(every_root, roots), len(every_root)

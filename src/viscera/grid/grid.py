@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Literal, NamedTuple
@@ -85,6 +85,19 @@ class GridAxis:
         stop = min(self.length, math.ceil((part.stop - 1 - self.first) / self.step) + 1)
         start = min(start, self.length - 1)
         return slice(start, max(stop, start + 1))
+
+    def source_part(self, part: slice, *, before_mm: float, after_mm: float) -> slice:
+        """The scan's voxels that these of the network stand for, and some on either side.
+
+        Args:
+            part: voxels of the network.
+            before_mm: kept before the first of them.
+            after_mm: kept after the last of them.
+        """
+        source_mm = self.spacing_mm / self.step
+        low = self.first + (part.start - 0.5) * self.step - before_mm / source_mm
+        high = self.first + (part.stop - 0.5) * self.step + after_mm / source_mm
+        return slice(max(0, math.floor(low)), min(self.source_length, math.ceil(high) + 1))
 
     def nearest(self) -> NDArray[np.intp]:
         """The scan's voxel nearest to each of the network's."""
@@ -186,17 +199,9 @@ class Grid:
         Returns:
             (Z, Y, X) float32, ready for the network.
         """
-        result = np.empty(self.shape, dtype=np.float32)
-        mixer = _PlaneMixer(self.axes[0].to_network)
-        needed = (plane for plane in planes if mixer.needs(plane.number))
-        while batch := list(islice(needed, _PLANES_AT_ONCE)):
-            resampled = map_over(self._resample_in_plane, [plane.hu for plane in batch])
-            for plane, image in zip(batch, resampled, strict=True):
-                for number, parts in mixer.add(plane.number, image):
-                    self._mix(parts, result[number])
-        return result
+        return fill_grids([self], planes, map_over=map_over)[0]
 
-    def _resample_in_plane(self, hu: NDArray[Any]) -> NDArray[np.float32]:
+    def resample_in_plane(self, hu: NDArray[Any]) -> NDArray[np.float32]:
         """A plane of the scan, clipped to the HU window and resampled along y and x."""
         _, y, x = self.axes
         low, high = self.settings.window_hu
@@ -204,8 +209,13 @@ class Grid:
         np.clip(image, low, high, out=image)
         return x.to_network.columns(y.to_network.rows(image))
 
-    def _mix(self, parts: list[_WeightedPlane], target: NDArray[np.float32]) -> None:
-        """One slice of the network's grid from the planes that it is made of, normalised."""
+    def mix(self, parts: Sequence[WeightedPlane], target: NDArray[np.float32]) -> None:
+        """One slice of the network's grid from the planes that it is made of, normalised.
+
+        Args:
+            parts: planes as `resample_in_plane` gives them.
+            target: [y, x], written in place.
+        """
         target[...] = 0
         for image, weight in parts:
             target += image * np.float32(weight)
@@ -276,7 +286,39 @@ class Grid:
             del window, write_plane  # the memory of these scores before the next are made
 
 
-class _WeightedPlane(NamedTuple):
+def fill_grids(
+    grids: Sequence[Grid], planes: Iterable[ScanPlane], *, map_over: MapFunction = map
+) -> list[NDArray[np.float32]]:
+    """What several networks see of one scan that is read once, see `Grid.forward`.
+
+    Args:
+        grids: on the scan, all of one orientation.
+        planes: every plane of the scan in the frame of that orientation.
+        map_over: how planes are worked on.
+
+    Returns:
+        Of each grid (Z, Y, X) float32.
+    """
+    results = [np.empty(grid.shape, dtype=np.float32) for grid in grids]
+    mixers = [_PlaneMixer(grid.axes[0].to_network) for grid in grids]
+
+    def resample(plane: ScanPlane) -> list[NDArray[np.float32] | None]:
+        return [
+            grid.resample_in_plane(plane.hu) if mixer.needs(plane.number) else None
+            for grid, mixer in zip(grids, mixers, strict=True)
+        ]
+
+    waiting = iter(planes)
+    while batch := list(islice(waiting, _PLANES_AT_ONCE)):
+        for plane, images in zip(batch, map_over(resample, batch), strict=True):
+            for grid, mixer, image, result in zip(grids, mixers, images, results, strict=True):
+                if image is not None:
+                    for number, parts in mixer.add(plane.number, image):
+                        grid.mix(parts, result[number])
+    return results
+
+
+class WeightedPlane(NamedTuple):
     """A resampled plane [y, x], and how much it counts in a slice of the network's grid."""
 
     image: NDArray[np.float32]
@@ -301,14 +343,14 @@ class _PlaneMixer:
 
     def add(
         self, source: int, image: NDArray[np.float32]
-    ) -> Iterator[tuple[int, list[_WeightedPlane]]]:
+    ) -> Iterator[tuple[int, list[WeightedPlane]]]:
         """Take a plane; yields the network slices it completes, and what they are made of."""
         self._images[source] = image
         for number in self._users[source]:
             self._missing[number] -= 1
             if not self._missing[number]:
                 weights = self._weights[number].items()
-                yield number, [_WeightedPlane(self._images[s], w) for s, w in weights]
+                yield number, [WeightedPlane(self._images[s], w) for s, w in weights]
         neighbours = {s for number in self._users[source] for s in self._weights[number]}
         for other in neighbours & self._images.keys():
             if not any(self._missing[number] for number in self._users[other]):

@@ -123,7 +123,7 @@ def upsample_argmax(scores: NDArray[np.float32], y: Taps, x: Taps) -> NDArray[np
     Returns:
         (len(y), len(x)) uint8 channel numbers.
     """
-    winner = _argmax(scores)
+    winner = argmax(scores)
     y0, y1, x0, x1 = y.index[0], y.index[1], x.index[0], x.index[1]
     # Along x first, on the few rows there are; then whole rows are copied.
     left, right = winner.take(x0, axis=1), winner.take(x1, axis=1)
@@ -141,7 +141,7 @@ def upsample_argmax(scores: NDArray[np.float32], y: Taps, x: Taps) -> NDArray[np
         flat = scores.reshape(len(scores), -1)
         top = _interpolate(flat, a * width + c, a * width + d, wx)
         bottom = _interpolate(flat, b * width + c, b * width + d, wx)
-        labels.reshape(-1)[at] = _argmax(_mix(top, bottom, wy))
+        labels.reshape(-1)[at] = argmax(_mix(top, bottom, wy))
     return labels
 
 
@@ -164,8 +164,12 @@ def _mix(
     return a
 
 
-def _argmax(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Argmax over the first axis, the first of equals; twice as fast as numpy's strided search."""
+def argmax(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Argmax over the first axis, the first of equals; twice as fast as numpy's strided search.
+
+    Args:
+        scores: (C, ...), at most 256 classes.
+    """
     best = scores.max(axis=0)
     winner = np.zeros(best.shape, dtype=np.uint8)
     for channel in range(len(scores) - 1, -1, -1):

@@ -18,7 +18,8 @@ from viscera.dicom.read.open_series import open_series
 from viscera.errors import InputError, option
 from viscera.io.byte_reader import ByteReader
 from viscera.io.metaimage import read_metaimage
-from viscera.io.nifti.header import NiftiHeader, header_bytes, load_header
+from viscera.io.nifti.fields import load_header
+from viscera.io.nifti.header import NiftiHeader, header_bytes
 from viscera.io.nifti.read import (
     nifti_header_path,
     open_nifti,

@@ -56,8 +56,7 @@ def measure_organs(
     """
     labels = segmentation.labels
     scan = scan or scan_pass(segmentation.volume, labels)
-    ids = [organ.id for organ in segmentation.organs]
-    pieces = count_components(labels, ids)
+    pieces = count_components(labels)
     cut = segmentation.cut_organs()
     results = []
     for organ in segmentation.organs:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from viscera.core.affine import Affine, affine_problem
 from viscera.errors import InputError
 from viscera.findings import Finding
+from viscera.io.nifti.fields import HeaderFields
 
 Matrix = NDArray[np.float64]
 
@@ -35,11 +36,11 @@ class ChosenAffine(NamedTuple):
     findings: tuple[Finding, ...]
 
 
-def choose_affine(header: Any, where: Path, *, strict: bool) -> ChosenAffine:
+def choose_affine(header: HeaderFields, where: Path, *, strict: bool) -> ChosenAffine:
     """The sform, else the qform, else an assumption.
 
     Args:
-        header: nibabel's header.
+        header: its fields.
         where: the file, for messages.
         strict: refuse where the orientation would have to be assumed.
 
@@ -80,7 +81,7 @@ def choose_affine(header: Any, where: Path, *, strict: bool) -> ChosenAffine:
     return ChosenAffine(Affine(matrix), sform_problem is not None, tuple(findings))
 
 
-def _read_sform(header: Any) -> Matrix | None:
+def _read_sform(header: HeaderFields) -> Matrix | None:
     if int(header["sform_code"]) <= 0:
         return None
     sform = np.eye(4)
@@ -88,7 +89,7 @@ def _read_sform(header: Any) -> Matrix | None:
     return sform
 
 
-def _read_qform(header: Any) -> Matrix | None:
+def _read_qform(header: HeaderFields) -> Matrix | None:
     """The qform by the rules of nifti1.h, method 2; None where the header has none that is usable.
 
     nibabel is stricter: it refuses a quaternion that rounding made longer than 1, and a qfac of 0.
@@ -145,7 +146,7 @@ def _assume_ras(
     return np.diag([*pixdim, 1.0]), finding
 
 
-def _compare_forms(sform: Matrix, qform: Matrix, header: Any) -> list[Finding]:
+def _compare_forms(sform: Matrix, qform: Matrix, header: HeaderFields) -> list[Finding]:
     last = np.append(np.asarray(header["dim"][1:4], dtype=np.float64) - 1, 1.0)
     corners = np.array(np.meshgrid(*[(0.0, n) for n in last[:3]], [1.0])).reshape(4, -1)
     distance_mm = np.linalg.norm(((sform - qform) @ corners)[:3], axis=0).max()

@@ -1,11 +1,11 @@
 """A NIfTI header, checked before a voxel is touched.
 
-nibabel parses the fields; their values are checked here, because nibabel accepts much that
-cannot be a CT: singular matrices, contradicting forms, sizes of petabytes.
+Much that is a NIfTI cannot be a CT: singular matrices, contradicting forms, sizes of petabytes.
 """
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,6 +17,7 @@ from viscera.core.affine import Affine
 from viscera.errors import InputError
 from viscera.findings import Finding, Level
 from viscera.io.nifti.affine import choose_affine
+from viscera.io.nifti.fields import DATA_TYPES, HeaderFields, load_header
 
 # Bytes of the two header versions, and their magic strings for single files and pairs.
 _MAGICS = {348: (b"n+1\0", b"ni1\0"), 540: (b"n+2\0\r\n\x1a\n", b"ni2\0\r\n\x1a\n")}
@@ -63,16 +64,6 @@ def header_bytes(head: bytes) -> int:
     return 0
 
 
-def load_header(block: bytes) -> Any:
-    """The header as nibabel's object, native byte order, unchecked."""
-    from nibabel.nifti1 import Nifti1Header
-    from nibabel.nifti2 import Nifti2Header
-
-    kind = Nifti1Header if len(block) == 348 else Nifti2Header
-    header = kind(block, check=False)
-    return header.as_byteswapped("<") if header.endianness == ">" else header
-
-
 def check_header(block: bytes, where: Path, *, strict: bool = False) -> NiftiHeader:
     """Judge a header of 348 or 540 bytes.
 
@@ -113,20 +104,20 @@ def _checked(block: bytes, where: Path, *, strict: bool) -> NiftiHeader:
         affine=chosen.affine,
         voxel_offset=_read_voxel_offset(header, size, where, is_pair=is_pair),
         is_pair=is_pair,
-        block=_without_sform(header) if chosen.sform_is_broken else header.binaryblock,
+        block=_without_sform(header) if chosen.sform_is_broken else header.tobytes(),
         findings=(*shape_findings, *scaling_findings, *chosen.findings),
     )
 
 
-def _without_sform(header: Any) -> bytes:
+def _without_sform(header: HeaderFields) -> bytes:
     """The header's bytes without its broken sform."""
     repaired = header.copy()
     repaired["sform_code"] = 0
     repaired["srow_x"] = repaired["srow_y"] = repaired["srow_z"] = 0
-    return bytes(repaired.binaryblock)
+    return repaired.tobytes()
 
 
-def _read_voxel_offset(header: Any, size: int, where: Path, *, is_pair: bool) -> int:
+def _read_voxel_offset(header: HeaderFields, size: int, where: Path, *, is_pair: bool) -> int:
     """Bytes before the voxels, within reason."""
     offset = float(header["vox_offset"])
     if not (np.isfinite(offset) and 0 <= offset <= size + _MOST_EXTENSION_BYTES):
@@ -158,7 +149,9 @@ def check_extensions(block: bytes) -> list[Finding]:
     return []
 
 
-def _read_shape(header: Any, where: Path) -> tuple[tuple[int, int, int], int, tuple[Finding, ...]]:
+def _read_shape(
+    header: HeaderFields, where: Path
+) -> tuple[tuple[int, int, int], int, tuple[Finding, ...]]:
     """Voxels along i, j, k, and the number of volumes."""
     count = int(header["dim"][0])
     export = "export the CT again"
@@ -183,32 +176,30 @@ def _read_shape(header: Any, where: Path) -> tuple[tuple[int, int, int], int, tu
     return (dims[0], dims[1], dims[2]), volumes, findings
 
 
-def _read_dtype(header: Any, block: bytes, where: Path) -> np.dtype[Any]:
+def _read_dtype(header: HeaderFields, block: bytes, where: Path) -> np.dtype[Any]:
     """The type of the voxels with its byte order."""
-    from nibabel.nifti1 import data_type_codes
-
     code = int(header["datatype"])
-    if code not in data_type_codes:
+    if code not in DATA_TYPES:
         raise InputError(
             "a NIfTI data type",
             found=f"unknown datatype code {code}",
             remedy="export again",
             where=where,
         )
-    dtype: np.dtype[Any] = np.dtype(data_type_codes.dtype[code])
-    if dtype.kind not in "iuf" or dtype.itemsize > 8:
+    name = DATA_TYPES[code]
+    if not re.fullmatch("u?int(8|16|32|64)|float(32|64)", name):
         raise InputError(
             "integer or real voxels",
-            found=f"voxels of type {data_type_codes.label[code]}",
+            found=f"voxels of type {name}",
             remedy="export again",
             where=where,
         )
     foreign = struct.unpack("<i", block[:4])[0] not in _MAGICS
     order: Literal[">", "<"] = ">" if foreign else "<"
-    return dtype.newbyteorder(order)
+    return np.dtype(name).newbyteorder(order)
 
 
-def _read_scaling(header: Any, where: Path) -> tuple[float, float, tuple[Finding, ...]]:
+def _read_scaling(header: HeaderFields, where: Path) -> tuple[float, float, tuple[Finding, ...]]:
     """Slope and intercept of stored values; 1 and 0 where there is no slope."""
     slope, inter = float(header["scl_slope"]), float(header["scl_inter"])
     if slope == 0 or not np.isfinite(slope):

@@ -17,13 +17,13 @@ from viscera.core.volume import SLAB_PLANES, Slab, Volume
 from viscera.errors import InputError, VisceraError, option
 from viscera.findings import Finding
 from viscera.io.byte_reader import ByteReader
+from viscera.io.nifti.fields import load_header
 from viscera.io.nifti.header import (
     INTENT_LABEL,
     NiftiHeader,
     check_extensions,
     check_header,
     header_bytes,
-    load_header,
 )
 from viscera.io.raw_volume import RawVolume
 from viscera.io.raw_voxels import RawSlab, ReadLimits, iterate_voxels

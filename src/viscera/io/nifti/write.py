@@ -11,12 +11,13 @@ from isal import igzip
 from viscera.core.affine import Affine
 from viscera.core.volume import Hu, Labels
 from viscera.errors import OutputError
-from viscera.io.nifti.header import INTENT_LABEL, load_header
+from viscera.io.nifti.fields import NIFTI_1_BYTES, HeaderFields, load_header, new_header
+from viscera.io.nifti.header import INTENT_LABEL
 from viscera.runtime.atomic_files import atomic_write
 
 # NIfTI extension code of Caret's XML, where viewers look for label names (nifti1_io.h).
 _ECODE_CARET = 30
-_SCANNER_ANAT = 1
+_LEAST_SHEAR_DEG = 0.01
 
 
 def check_nifti_name(path: Path) -> None:
@@ -73,8 +74,8 @@ def write_nifti(
         size = -(-(8 + len(text)) // 16) * 16
         extension = b"\1\0\0\0" + np.array([size, _ECODE_CARET], "<i4").tobytes()
         extension += text.ljust(size - 8, b"\0")
-    header["vox_offset"] = len(header.binaryblock) + len(extension)
-    block = header.binaryblock + extension
+    header["vox_offset"] = header.nbytes + len(extension)
+    block = header.tobytes() + extension
     with atomic_write(path, overwrite=overwrite) as file:
         if path.name.lower().endswith(".gz"):
             # isal's level 1 compresses label maps about as well as zlib, thirteen times faster.
@@ -95,17 +96,10 @@ def _write_all(file: Any, block: bytes, voxels: Labels | Hu, only_label: int | N
 
 def _header_for(
     voxels: Labels | Hu, affine: Affine, source_header: bytes | None, description: str
-) -> Any:
+) -> HeaderFields:
     """A header for these voxels on the source's grid, or on the affine's."""
     if source_header is None:
-        from nibabel.nifti1 import Nifti1Header
-
-        header = Nifti1Header()
-        header.set_sform(affine.matrix, code=_SCANNER_ANAT)
-        if affine.shear_deg < 0.01:
-            header.set_qform(affine.matrix, code=_SCANNER_ANAT)
-        header.set_xyzt_units("mm")
-        header["pixdim"][1:4] = affine.spacing_mm
+        header = new_header(affine.matrix, has_right_angles=affine.shear_deg < _LEAST_SHEAR_DEG)
     else:
         header = load_header(source_header)
     code = {"uint8": 2, "int16": 4, "float32": 16}[voxels.dtype.name]
@@ -113,8 +107,8 @@ def _header_for(
     header["dim"] = [3, *voxels.shape, 1, 1, 1, 1]
     header["scl_slope"], header["scl_inter"] = 1, 0
     header["cal_max"] = header["cal_min"] = header["intent_code"] = 0
-    header["magic"] = b"n+1" if len(header.binaryblock) == 348 else b"n+2\0\r\n\x1a\n"
-    version_texts = ("db_name", "data_type") if len(header.binaryblock) == 348 else ("unused_str",)
+    header["magic"] = b"n+1" if header.nbytes == NIFTI_1_BYTES else b"n+2\0\r\n\x1a\n"
+    version_texts = ("db_name", "data_type") if header.nbytes == NIFTI_1_BYTES else ("unused_str",)
     for text in ("intent_name", "aux_file", *version_texts):
         header[text] = b""
     header["descrip"] = description.encode("ascii", "replace")[:79]

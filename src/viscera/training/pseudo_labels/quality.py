@@ -159,7 +159,7 @@ def _other_views(predictor: Predictor, volume: Volume, criteria: QualityCriteria
 
 def _largest_share(labels: Labels, organ: int) -> float:
     """The share of an organ in its largest component."""
-    (components,) = find_components(labels, [organ])  # it was found
+    components = find_components(np.asfortranarray(labels == organ).view(np.uint8))
     return float(components.voxels.max() / components.voxels.sum())
 
 

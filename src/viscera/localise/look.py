@@ -1,0 +1,94 @@
+"""Look: what a coarse network finds of a scan's organs, and the part that a fine one needs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.bundle.spec import Look
+from viscera.core.boxes import Box, organ_box
+from viscera.core.organs import ORGANS_BY_ID
+from viscera.findings import Finding
+from viscera.grid.grid import Grid
+from viscera.grid.resample import argmax
+from viscera.grid.slab_windows import ScoreSlab
+
+_LEAST_VOXELS = 3  # a smaller piece is noise
+_LEAST_CUT_MM2 = 200.0  # of an organ on the scan's outermost slice
+# They run on beyond any abdomen, so that every scan cuts them.
+_ALWAYS_CUT = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
+_ENDS = {"S": ("lower", "upper"), "I": ("upper", "lower")}  # of an axis that runs there
+
+
+@dataclass(frozen=True, eq=False)
+class OrgansSeen:
+    """Organs as a coarse network sees them.
+
+    Attributes:
+        labels: [z, y, x] uint8 on its grid, without pieces of a voxel or two.
+        grid: its grid on the scan.
+    """
+
+    labels: NDArray[np.uint8]
+    grid: Grid
+
+    @classmethod
+    def of(cls, slabs: Iterable[ScoreSlab], grid: Grid, label_ids: Sequence[int]) -> OrgansSeen:
+        """What the scores of a whole grid show.
+
+        Args:
+            slabs: of scores along z, in order and without gaps.
+            grid: that they cover.
+            label_ids: label of each channel.
+        """
+        import cc3d  # slow to import
+
+        table = np.asarray(label_ids, dtype=np.uint8)
+        labels: NDArray[np.uint8] = np.concatenate([table[argmax(slab.scores)] for slab in slabs])
+        pieces = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=26)
+        labels[(np.bincount(pieces.ravel()) < _LEAST_VOXELS)[pieces]] = 0
+        return cls(labels, grid)
+
+    def box(self, look: Look) -> Box | None:
+        """The box [z, y, x] in voxels of the scan around all that is seen; None if nothing is.
+
+        Args:
+            look: how much is kept around it.
+        """
+        seen = organ_box(self.labels.T)
+        if seen is None:
+            return None
+        towards = self.grid.settings.orientation[::-1]
+        z, y, x = (
+            axis.source_part(
+                part,
+                before_mm=look.above_mm if end == "I" else look.margin_mm,
+                after_mm=look.above_mm if end == "S" else look.margin_mm,
+            )
+            for axis, part, end in zip(self.grid.axes, seen[::-1], towards, strict=True)
+        )
+        return z, y, x
+
+    def findings(self) -> list[Finding]:
+        """That nothing is seen, or which organs the scan's ends cut."""
+        if not self.labels.any():
+            message = "the first, coarse look saw no organ"
+            return [Finding("info", "nothing-seen", message, "all of the scan was searched")]
+        findings = []
+        _, y, x = self.grid.axes
+        pixel_mm2 = y.spacing_mm * x.spacing_mm
+        names = _ENDS.get(self.grid.settings.orientation[2], ("first", "last"))
+        for name, plane in zip(names, (self.labels[0], self.labels[-1]), strict=True):
+            areas_mm2 = np.bincount(plane.ravel(), minlength=256) * pixel_mm2
+            organs = [
+                ORGANS_BY_ID[int(n)] for n in np.flatnonzero(areas_mm2 >= _LEAST_CUT_MM2) if n
+            ]
+            cut = [organ.name for organ in organs if organ.name not in _ALWAYS_CUT]
+            if cut:
+                message = f"the {name} end of the scan cuts {', '.join(cut)}"
+                hint = "their volumes are of what lies in the scan"
+                findings.append(Finding("info", f"cut-{name}", message, hint))
+        return findings
