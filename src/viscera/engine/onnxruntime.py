@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from viscera.bundle.spec import Bundle, Precision
 from viscera.engine.privacy import disable_telemetry
 from viscera.engine.protocol import Shape, check_network, parallel_requests_for
+from viscera.engine.scores import Scores
 from viscera.errors import UsageError, option
 
 
@@ -49,8 +50,8 @@ class OnnxRuntimeEngine:
         self.version = str(onnxruntime.__version__)
         self._input = inputs[0].name
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
-        """See `Engine.run`."""
+    def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:  # noqa: ARG002
+        """See `Engine.run`; the runtime takes memory of its own."""
         scores: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
         return scores
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Bundle, Precision
+from viscera.engine.scores import Scores
 from viscera.errors import BundleError
 
 # Sizes along each axis; None where the network leaves it open.
@@ -37,16 +38,19 @@ class Engine(Protocol):
         """How many runs side by side use all of its threads; 1 where one run does."""
         ...
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:
         """Scores of a batch: (N, C, z, y, x) or (N, C, y, x) in, the same with classes as C out.
 
-        The result may be written to. With one lane it is overwritten by the next call; with
-        several, as many threads may call at once, and results stay.
+        As many threads may call at once as there are `parallel_requests`.
+
+        Args:
+            batch: the network's input.
+            out: an earlier result that nobody needs any more; its memory is used where it fits.
         """
         ...
 
     def release_memory(self) -> None:
-        """Give back the memory that runs take, results with it; the next run takes it again."""
+        """Give back the memory that runs take; the next run takes it again."""
         ...
 
 

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Bundle, Precision
 from viscera.engine.protocol import Engine
+from viscera.engine.scores import Scores, all_finite
 from viscera.errors import BundleError, EngineError, UsageError, VisceraError, option
 from viscera.findings import Finding
 from viscera.runtime.resources import (
@@ -95,12 +96,12 @@ class FallbackEngine:
         """Parallel requests of the running engine."""
         return self._engine.parallel_requests
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:
         """See `Engine.run`."""
         while True:
             engine = self._engine
             try:
-                scores = engine.run(batch)
+                scores = engine.run(batch, out)
             except Exception as error:  # engines raise their own kinds
                 if means_no_memory(error):  # the next engine would not get it either
                     raise no_memory_error(self._bundle.model_path) from error
@@ -115,17 +116,13 @@ class FallbackEngine:
         """See `Engine.release_memory`."""
         self._engine.release_memory()
 
-    def _checked(
-        self, scores: NDArray[np.float32], batch: NDArray[np.float32]
-    ) -> NDArray[np.float32]:
+    def _checked(self, scores: Scores, batch: NDArray[np.float32]) -> Scores:
         """The scores, if they have a bundle's shape and all are finite."""
         expected = (len(batch), len(self._bundle.labels), *batch.shape[2:])
         problem = f"{scores.shape}"
         if scores.shape == expected:
-            # A sum is finite only if all its terms are: one pass without a mask.
-            with np.errstate(over="ignore", invalid="ignore"):
-                if np.isfinite(scores.sum(dtype=np.float32)):
-                    return scores
+            if all_finite(scores):
+                return scores
             problem = "values that are not finite"
         raise BundleError(
             f"finite scores of shape {expected}",

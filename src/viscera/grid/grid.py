@@ -17,8 +17,9 @@ from viscera.core.affine import Affine
 from viscera.core.boxes import Box
 from viscera.core.volume import Labels
 from viscera.grid.orientation import Orientation, ScanPlane
-from viscera.grid.resample import Taps, upsample_argmax
-from viscera.grid.slab_windows import ScoreSlab, SlabWindow, slab_windows
+from viscera.grid.resample import Taps
+from viscera.grid.slab_windows import PlaneBetween, ScoreSlab, slab_windows
+from viscera.grid.upsample import ClassSlice, upsample_classes
 
 MapFunction = Callable[[Callable[[Any], Any], Iterable[Any]], Iterable[Any]]
 _PLANES_AT_ONCE = 8  # given to the workers together
@@ -272,18 +273,20 @@ class Grid:
         columns, x = x_axis.to_scan.within(x_part.start, x_part.stop)
         target = self.orientation.view(out)[planes, rows, columns]
         table = np.asarray(label_ids, dtype=np.uint8)
+        known: dict[int, ClassSlice] = {}
         for window in slab_windows(slabs, z):
+            classes = map_over(ClassSlice.of, [window.slices[n] for n in window.fresh])
+            known = {n: known[n] for n in window.slices if n in known}
+            known |= dict(zip(window.fresh, classes, strict=True))
 
-            def write_plane(number: int, window: SlabWindow = window) -> None:
-                classes = upsample_argmax(window.scores_at(number), y, x)
-                (filled_rows,) = np.nonzero(classes.any(axis=1))
-                if filled_rows.size:
-                    filled = slice(filled_rows[0], filled_rows[-1] + 1)
-                    target[number, filled] = table[classes[filled]]
+            def write_plane(plane: PlaneBetween, known: dict[int, ClassSlice] = known) -> None:
+                found = upsample_classes(known[plane.low], known[plane.high], plane.share, y, x)
+                if found is not None:
+                    target[plane.number, *found.part] = table[found.classes]
 
             for _ in map_over(write_plane, window.planes):
                 pass
-            del window, write_plane  # the memory of these scores before the next are made
+            del window  # the memory of these scores before the next are made
 
 
 def fill_grids(

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viscera.grid.resample import Taps
+
+SliceScores = NDArray[np.float32]
 
 
 class ScoreSlab(NamedTuple):
@@ -16,45 +18,49 @@ class ScoreSlab(NamedTuple):
 
     Attributes:
         start: number of the first slice along z.
-        scores: (C, n, Y, X).
+        slices: scores (C, Y, X) of each slice.
     """
 
     start: int
-    scores: NDArray[Any]
+    slices: Sequence[SliceScores]
+
+
+class PlaneBetween(NamedTuple):
+    """A wanted plane, between two slices of the network's grid.
+
+    Attributes:
+        number: of the plane.
+        low, high: numbers of the slices; equal where the plane lies on one.
+        share: how much the higher one counts.
+    """
+
+    number: int
+    low: int
+    high: int
+    share: np.float32
 
 
 class SlabWindow(NamedTuple):
-    """The scores at hand: a slab, and the last slice of the slab before it.
+    """The slices at hand, and the planes that lie between them.
 
     Attributes:
-        slab: finished slices of the network's grid.
-        last_slice: (C, Y, X) scores of the slice before the slab; None of the first slab.
-        z: linear taps from the network's slices to the planes that are wanted.
+        slices: scores (C, Y, X) by number: those of a slab, and the last one of the slab before.
+        fresh: numbers of those of the slab.
         planes: the wanted planes that lie within.
     """
 
-    slab: ScoreSlab
-    last_slice: NDArray[Any] | None
-    z: Taps
-    planes: range
+    slices: dict[int, SliceScores]
+    fresh: range
+    planes: list[PlaneBetween]
 
-    def scores_at(self, plane: int) -> NDArray[np.float32]:
-        """Scores (C, Y, X) at a wanted plane, between two slices of the network's grid."""
-        low, high = self.z.index[:, plane]
-        share = self.z.weight[1, plane]
-        if share == 0 or low == high:
-            return np.ascontiguousarray(self._slice_scores(low), dtype=np.float32)
-        if share == 1:
-            return np.ascontiguousarray(self._slice_scores(high), dtype=np.float32)
-        mixed: NDArray[np.float32] = self._slice_scores(low) * (1 - share)
-        mixed += self._slice_scores(high) * share
+    def scores_at(self, plane: PlaneBetween) -> SliceScores:
+        """Scores (C, Y, X) at a wanted plane."""
+        low = self.slices[plane.low]
+        if plane.low == plane.high:
+            return low
+        mixed: SliceScores = low * (1 - plane.share)
+        mixed += self.slices[plane.high] * plane.share
         return mixed
-
-    def _slice_scores(self, number: int) -> NDArray[Any]:
-        if number >= self.slab.start:
-            return np.asarray(self.slab.scores[:, number - self.slab.start])
-        assert self.last_slice is not None
-        return self.last_slice
 
 
 def slab_windows(slabs: Iterable[ScoreSlab], z: Taps) -> Iterator[SlabWindow]:
@@ -65,10 +71,21 @@ def slab_windows(slabs: Iterable[ScoreSlab], z: Taps) -> Iterator[SlabWindow]:
         z: linear taps from the network's slices to the planes that are wanted.
     """
     finished = 0
-    last_slice: NDArray[Any] | None = None
+    last: dict[int, SliceScores] = {}
     for slab in slabs:
-        stop = slab.start + slab.scores.shape[1]
-        ready = int(np.searchsorted(z.index[1], stop))
-        yield SlabWindow(slab, last_slice, z, range(finished, ready))
-        finished, last_slice = ready, slab.scores[:, -1].copy()
-        del slab  # its memory before the next is made
+        fresh = range(slab.start, slab.start + len(slab.slices))
+        slices = {**last, **dict(zip(fresh, slab.slices, strict=True))}
+        last = {fresh[-1]: slab.slices[-1]}
+        del slab
+        ready = int(np.searchsorted(z.index[1], fresh.stop))
+        yield SlabWindow(slices, fresh, [_between(z, n) for n in range(finished, ready)])
+        finished = ready
+        del slices  # their memory before the next are made
+
+
+def _between(z: Taps, number: int) -> PlaneBetween:
+    low, high = (int(n) for n in z.index[:, number])
+    share = z.weight[1, number]
+    if share in (0, 1):
+        low = high = high if share == 1 else low
+    return PlaneBetween(number, low, high, share)

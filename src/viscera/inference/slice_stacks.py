@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Slices
 from viscera.engine.protocol import Engine
+from viscera.engine.scores import as_float32
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.runtime.prefetch import map_concurrently
 
@@ -55,17 +56,16 @@ def predict_slice_stacks(
         for channel in range(slices.stack):
             neighbours = np.clip(centres + channel - reach, 0, count - 1)
             batch[: len(centres), channel, input_y, input_x] = planes[neighbours, grid_y, grid_x]
-        scores = engine.run(batch)[: len(centres)].transpose(1, 0, 2, 3)  # (C, n, Y, X)
+        scores = as_float32(engine.run(batch)[: len(centres)])
         if not is_cut:
-            return ScoreSlab(start, scores)
-        on_grid = np.zeros((len(scores), len(centres), *planes.shape[1:]), dtype=np.float32)
-        on_grid[0] = _OUTSIDE_SCORE
+            return ScoreSlab(start, list(scores))
+        on_grid = np.zeros((*scores.shape[:2], *planes.shape[1:]), dtype=np.float32)
+        on_grid[:, 0] = _OUTSIDE_SCORE
         on_grid[:, :, grid_y, grid_x] = scores[:, :, input_y, input_x]
-        return ScoreSlab(start, on_grid)
+        return ScoreSlab(start, list(on_grid))
 
     starts = range(0, count, slices.batch)
     requests = engine.parallel_requests
-    # A single request overwrites its scores, so that nothing may run while they are used.
     slabs = (
         map(predict, starts)
         if requests == 1

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
 from typing import NamedTuple
 
@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Patch
 from viscera.engine.protocol import Engine
+from viscera.engine.scores import Scores, as_float32
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.windows import AxisWindows, mirror_indices
 
-WindowScores = NDArray[np.float32]
+_SLICES_AT_ONCE = 8  # blended and passed on together
 
 
 class _Window(NamedTuple):
@@ -60,90 +61,93 @@ def predict_windows(
         engine: runs the network.
         patch: window size, overlap and blending.
         air_value: the network's value of air.
-        pool: weighs and adds up classes side by side.
+        pool: blends slices side by side.
         on_progress: takes the share of windows done.
 
     Yields:
-        Slabs of scores; their array is reused after the next step.
+        Slabs of scores.
     """
-    windows = z, y, x = fit_axis_windows(planes.shape, patch)
+    z, y, x = fit_axis_windows(planes.shape, patch)
     depth, count = patch.size[2], len(planes)
     rows = _windows(z)
-    shared: WindowScores | None = None
+    in_plane = [
+        _InPlane(window_y, window_x, (y.padding, x.padding), planes.shape[1:])
+        for window_y in _windows(y)
+        for window_x in _windows(x)
+    ]
+    scores: list[Scores | None] = [None] * len(in_plane)
+    shared: list[NDArray[np.float32]] = []  # slices that the windows before these have begun
     for row, (start, weight) in enumerate(rows):
         numbers = np.arange(start, start + depth) - z.padding
         slab = _padded_slab(planes, numbers, patch, air_value, (y.padding, x.padding))
+        for number, part in enumerate(in_plane):
+            window = np.ascontiguousarray(slab[:, part.window_y, part.window_x])
+            scores[number] = engine.run(window[None, None], scores[number])
+            on_progress((row + (number + 1) / len(in_plane)) / len(rows))
 
-        def on_row_progress(share: float, row: int = row) -> None:
-            on_progress((row + share) / len(rows))
+        def blend(
+            number: int,
+            weight: NDArray[np.float32] = weight,
+            shared: list[NDArray[np.float32]] = shared,
+        ) -> NDArray[np.float32]:
+            """The scores (C, Y, X) of a slice of this row, what windows before it gave included."""
+            result = _blend_in_plane(in_plane, scores, number, planes.shape[1:])
+            if weight[number] != 1:
+                result *= weight[number]
+            if number < len(shared):
+                result += shared[number]
+            return result
 
-        scores = _predict_row(slab, engine, windows, planes.shape[1:], pool, on_row_progress)
         is_last = row + 1 == len(rows)
         finished = depth if is_last else rows[row + 1].start - start
-        _blend(scores, weight, shared, pool)
-        shared = None  # its memory before the next is copied
         low, high = max(0, z.padding - start), min(finished, z.padding + count - start)
-        yield ScoreSlab(start + low - z.padding, scores[:, low:high])
-        shared = scores[:, finished:].copy()
-        del scores  # before the next ones are made
+        for first in range(low, high, _SLICES_AT_ONCE):
+            slices = range(first, min(first + _SLICES_AT_ONCE, high))
+            yield ScoreSlab(start + first - z.padding, list(pool.map(blend, slices)))
+        shared = [] if is_last else list(pool.map(blend, range(finished, depth)))
 
 
-def _predict_row(
-    slab: NDArray[np.float32],
-    engine: Engine,
-    windows: tuple[AxisWindows, AxisWindows, AxisWindows],
-    shape: tuple[int, ...],
-    pool: Executor,
-    on_progress: Callable[[float], None],
-) -> WindowScores:
-    """Scores (C, depth, Y, X) of all windows at one height, blended in plane."""
-    _, y_axis, x_axis = windows
-    height, width = y_axis.weights.shape[1], x_axis.weights.shape[1]
-    in_plane = [(y, x) for y in _windows(y_axis) for x in _windows(x_axis)]
-    sums: WindowScores | None = None
-    for number, (y, x) in enumerate(in_plane, start=1):
-        window = slab[:, y.start : y.start + height, x.start : x.start + width]
-        scores: WindowScores = engine.run(np.ascontiguousarray(window)[None, None])[0]
-        inner_y, target_y = _overlap_with_axis(y.start - y_axis.padding, height, shape[0])
-        inner_x, target_x = _overlap_with_axis(x.start - x_axis.padding, width, shape[1])
-        on_progress(number / len(in_plane))
-        scores = scores[:, :, inner_y, inner_x]
-        if len(in_plane) == 1:  # it is all there is, and counts in full
-            return scores
-        if sums is None:
-            sums = np.zeros((*scores.shape[:2], *shape), dtype=np.float32)
+class _InPlane:
+    """Where a window stands in plane.
+
+    Attributes:
+        window_y, window_x: its part of the padded plane.
+        inner: the part of the window that lies on the plane.
+        target: the same part of the plane.
+        weight: [y, x] how much each pixel of that part counts; None where all count in full.
+    """
+
+    def __init__(
+        self, y: _Window, x: _Window, padding: tuple[int, int], shape: tuple[int, ...]
+    ) -> None:
+        height, width = len(y.weight), len(x.weight)
+        self.window_y = slice(y.start, y.start + height)
+        self.window_x = slice(x.start, x.start + width)
+        inner_y, target_y = _overlap_with_axis(y.start - padding[0], height, shape[0])
+        inner_x, target_x = _overlap_with_axis(x.start - padding[1], width, shape[1])
+        self.inner, self.target = (inner_y, inner_x), (target_y, target_x)
         weight = np.multiply.outer(y.weight[inner_y], x.weight[inner_x])
-
-        def add_class(
-            channel: int,
-            scores: WindowScores = scores,
-            weight: WindowScores = weight,
-            target: WindowScores = sums[:, :, target_y, target_x],
-        ) -> None:
-            for plane, total in zip(scores[channel], target[channel], strict=True):
-                total += plane * weight
-
-        list(pool.map(add_class, range(len(scores))))
-    assert sums is not None  # there is a window at least
-    return sums
+        self.weight = None if (weight == 1).all() else weight
 
 
-def _blend(
-    scores: WindowScores,
-    weight: NDArray[np.float32],
-    shared: WindowScores | None,
-    pool: Executor,
-) -> None:
-    """Weigh slices along z and add what windows before these gave the first of them, in place."""
-    weighed = np.flatnonzero(weight != 1)
-
-    def blend_class(channel: int) -> None:
-        for plane in weighed:
-            scores[channel, plane] *= weight[plane]
-        if shared is not None:
-            scores[channel, : shared.shape[1]] += shared[channel]
-
-    list(pool.map(blend_class, range(len(scores))))
+def _blend_in_plane(
+    in_plane: Sequence[_InPlane],
+    scores: Sequence[Scores | None],
+    number: int,
+    shape: tuple[int, ...],
+) -> NDArray[np.float32]:
+    """Scores (C, Y, X) of one slice of all windows at one height."""
+    result: NDArray[np.float32] | None = None
+    for part, window in zip(in_plane, scores, strict=True):
+        assert window is not None  # all of them have run
+        own = as_float32(window[0, :, number, *part.inner])
+        if len(in_plane) == 1:
+            return np.array(own, order="C")  # the window's memory is used again
+        if result is None:
+            result = np.zeros((len(own), *shape), dtype=np.float32)
+        result[:, *part.target] += own if part.weight is None else own * part.weight
+    assert result is not None  # there is a window at least
+    return result
 
 
 def _windows(axis: AxisWindows) -> list[_Window]:

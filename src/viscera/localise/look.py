@@ -13,8 +13,8 @@ from viscera.core.boxes import Box, organ_box
 from viscera.core.organs import ORGANS_BY_ID
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
-from viscera.grid.resample import argmax
 from viscera.grid.slab_windows import ScoreSlab
+from viscera.grid.upsample import argmax
 
 _LEAST_VOXELS = 3  # a smaller piece is noise
 _LEAST_CUT_MM2 = 200.0  # of an organ on the scan's outermost slice
@@ -47,7 +47,7 @@ class OrgansSeen:
         import cc3d  # slow to import
 
         table = np.asarray(label_ids, dtype=np.uint8)
-        labels: NDArray[np.uint8] = np.concatenate([table[argmax(slab.scores)] for slab in slabs])
+        labels = np.stack([table[argmax(scores)] for slab in slabs for scores in slab.slices])
         pieces = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=26)
         labels[(np.bincount(pieces.ravel()) < _LEAST_VOXELS)[pieces]] = 0
         return cls(labels, grid)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from viscera.bundle.spec import Precision
+from viscera.engine.scores import Scores
 from viscera.metrics.overlap import count_voxels, dice
 from viscera.predictor import Predictor
 from viscera.report.pictures.examples import ExampleCase
@@ -36,7 +37,7 @@ class TorchEngine:
         self.precision: Precision = precision
         self._network, self._device = network, device
 
-    def run(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
+    def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:  # noqa: ARG002
         """See `viscera.engine.protocol.Engine.run`."""
         self._network.eval()
         mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")

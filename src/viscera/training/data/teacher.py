@@ -102,7 +102,7 @@ def teacher_scores(
         for plane in window.planes:
             scores = x.columns(y.rows(window.scores_at(plane)))
             scores = scores[:, top : top + height, left : left + width]
-            result[:, plane] = _best_two(scores, channels, len(recipe.labels))
+            result[:, plane.number] = _best_two(scores, channels, len(recipe.labels))
     return result
 
 
