@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import Executor, ThreadPoolExecutor
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import RLock
@@ -21,13 +21,12 @@ from viscera.findings import Finding
 from viscera.grid.grid import Grid
 from viscera.grid.shear import labels_to_sheared, straighten
 from viscera.grid.slab_windows import ScoreSlab
+from viscera.inference.first_look import FirstLook
 from viscera.inference.memory_plan import MemoryPlan, WindowPlan, read_peak_mb, straighten_peak_mb
 from viscera.inference.network import Network
 from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
-from viscera.localise.look import OrgansSeen
-from viscera.localise.overview import Overview
-from viscera.localise.preprocess import PreprocessedScan, crop_to_box, preprocess
+from viscera.localise.preprocess import crop_to_box, preprocess
 from viscera.postprocess.chain import postprocess
 from viscera.runtime.digests import digest_of
 from viscera.runtime.resources import thread_count
@@ -97,11 +96,10 @@ class Predictor:
         self.low_memory = low_memory
         self.engine_name = engine if isinstance(engine, str) else "auto"
         self._network = Network(self.bundle, engine, threads=self.threads, precision=precision)
-        self._look = (
-            None
-            if look is None
-            else Network(look, self.engine_name, threads=self.threads, precision=precision)
-        )
+        self._look: FirstLook | None = None
+        if look is not None and self.bundle.look is not None:
+            coarse = Network(look, self.engine_name, threads=self.threads, precision=precision)
+            self._look = FirstLook(coarse, self.bundle.look)
         # Threads may share a predictor: scans are read side by side, one network runs at a time.
         self._running = RLock()
 
@@ -148,23 +146,34 @@ class Predictor:
                 grid = self._fit_grid(upright)
                 grids = [grid]
                 if self._look is not None:
-                    grids.append(Grid.fit(upright.shape, upright.affine, self._look.bundle))
+                    grids.append(self._look.grid(upright))
                 loading = loader.submit(self._load)  # reading leaves a core free
                 scan = preprocess(upright, grids, map_over=pool.map, on_progress=on_share)
                 findings += upright.findings[len(volume.findings) :]
                 findings += scan.findings
-                findings += check_values(scan.overview.hu, where=volume.name, strict=strict)
+                checking = pool.submit(
+                    check_values, scan.overview.hu, where=volume.name, strict=strict
+                )
+                body = scan.overview.box()
+                findings += checking.result()
             with stages.stage("load"):
                 engine = loading.result()
                 memory_plan = self._memory_plan(upright)
-            with self._running, stages.stage("look") as on_share:
-                seen = self._look_first(scan, grids, memory_plan, pool, on_share)
-                if seen is not None:
-                    findings += seen.findings()
-            box, body = self._boxes(grid, scan.overview, seen)
+            if self._look is not None:
+                with self._running, stages.stage("look") as on_share:
+                    body, look_findings = self._look.search(
+                        scan.planes[1],
+                        grids[1],
+                        body,
+                        memory_plan,
+                        pool=pool,
+                        on_progress=on_share,
+                    )
+                findings += look_findings
+            box = self._box(grid, body)
             planes = crop_to_box(scan.planes[0], box)
-            del scan, seen  # the memory of all that lies outside the box
-            plan = memory_plan.plan_windows(grid, box, engine.precision, body=body)
+            del scan  # the memory of all that lies outside the box
+            plan = memory_plan.plan_windows(grid, box, engine.precision, body=grid.covering(body))
             with self._running, stages.stage("network") as on_share:
                 labels = blank_labels(upright.shape)
                 slabs = self._network.scores(
@@ -229,7 +238,7 @@ class Predictor:
             settings: what else shapes labels: the scan's digest, how it is read.
         """
         options = [self.engine_name, self.precision, self.low_memory]
-        networks = [self._network, *([self._look] if self._look else [])]
+        networks = [self._network, *([self._look.network] if self._look else [])]
         bundles = [replace(network.bundle, folder=Path()) for network in networks]
         digest = digest_of(bundles, options, settings)
         return f"viscera {__version__} {digest[:12]}"
@@ -261,43 +270,15 @@ class Predictor:
     def _load(self) -> Engine:
         """Load all networks; the engine of the bundle's own."""
         if self._look is not None:
-            self._look.load()
+            self._look.network.load()
         return self._network.load()
 
-    def _look_first(
-        self,
-        scan: PreprocessedScan,
-        grids: Sequence[Grid],
-        memory_plan: MemoryPlan,
-        pool: Executor,
-        on_progress: Callable[[float], None],
-    ) -> OrgansSeen | None:
-        """What a coarse network sees of the scan; None where the bundle names none."""
-        if self._look is None:
-            return None
-        planes, grid = scan.planes[1], grids[1]
-        engine = self._look.load()
-        plan = replace(memory_plan, bundle=self._look.bundle).plan_windows(
-            grid, whole_box(grid.shape), engine.precision
-        )
-        slabs = self._look.scores(
-            planes, plan.patch, air_value=grid.air_value, pool=pool, on_progress=on_progress
-        )
-        seen = OrgansSeen.of(slabs, grid, self._look.bundle.label_ids)
-        engine.release_memory()
-        return seen
-
-    def _boxes(self, grid: Grid, overview: Overview, seen: OrgansSeen | None) -> tuple[Box, Box]:
-        """The parts [z, y, x] of the grid that the network sees, and that organs can lie in."""
-        box = seen.box(self.bundle.look) if seen is not None and self.bundle.look else None
-        if box is None:
-            crops_in_plane = self.bundle.input.crop == "body"
-            box = overview.box(in_plane=crops_in_plane)
-            return grid.covering(box), grid.covering(overview.box(in_plane=True))
-        body = grid.covering(box)
-        if self.bundle.slices is not None:  # whole slices, whatever lies in them
-            return (body[0], *whole_box(grid.shape)[1:]), body
-        return body, body
+    def _box(self, grid: Grid, body: Box) -> Box:
+        """The part [z, y, x] of the grid that the network sees."""
+        z, y, x = grid.covering(body)
+        if self.bundle.input.crop == "body":
+            return z, y, x
+        return (z, *whole_box(grid.shape)[1:])  # whole slices, whatever lies in them
 
     def _result_findings(
         self, engine: Engine, labels: Labels, volume: Volume, *, strict: bool

@@ -52,22 +52,17 @@ class Overview:
             pass
         return sampler.overview()
 
-    def box(self, *, in_plane: bool) -> Box:
+    def box(self) -> Box:
         """The box [z, y, x] in voxels of the scan outside of which no organ can be.
 
-        Head and legs are left out, and slices of air; where nothing dense is found, nothing is.
-
-        Args:
-            in_plane: also leave out what lies beside the body.
+        Head and legs are left out, slices of air, and what lies beside the body; where nothing
+        dense is found, nothing is.
         """
         dense = self.hu > _DENSE_HU
         if not dense.any():
             return tuple(slice(0, n) for n in self.shape)  # type: ignore[return-value]
-        coarse_box = [trunk_slices(dense, self.spacing_mm)]
-        if in_plane:
-            coarse_box += body_box(dense[coarse_box[0]], self.spacing_mm[1:])
-        else:
-            coarse_box += [slice(0, n) for n in dense.shape[1:]]
+        trunk = trunk_slices(dense, self.spacing_mm)
+        coarse_box = trunk, *body_box(dense[trunk], self.spacing_mm[1:])
         z, y, x = (
             slice(part.start * step, n if part.stop >= m else min(n, part.stop * step))
             for part, step, n, m in zip(

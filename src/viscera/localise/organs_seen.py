@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import compress
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,20 +29,25 @@ class OrgansSeen:
     """Organs as a coarse network sees them.
 
     Attributes:
-        labels: [z, y, x] uint8 on its grid, without pieces of a voxel or two.
+        labels: [z, y, x] uint8 of a part of its grid, without pieces of a voxel or two.
         grid: its grid on the scan.
+        part: of that grid; nothing was looked for elsewhere.
     """
 
     labels: NDArray[np.uint8]
     grid: Grid
+    part: Box
 
     @classmethod
-    def of(cls, slabs: Iterable[ScoreSlab], grid: Grid, label_ids: Sequence[int]) -> OrgansSeen:
-        """What the scores of a whole grid show.
+    def of(
+        cls, slabs: Iterable[ScoreSlab], grid: Grid, part: Box, label_ids: Sequence[int]
+    ) -> OrgansSeen:
+        """What scores show.
 
         Args:
             slabs: of scores along z, in order and without gaps.
-            grid: that they cover.
+            grid: the network's on the scan.
+            part: of that grid, which the scores cover.
             label_ids: label of each channel.
         """
         import cc3d  # slow to import
@@ -50,7 +56,7 @@ class OrgansSeen:
         labels = np.stack([table[argmax(scores)] for slab in slabs for scores in slab.slices])
         pieces = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=26)
         labels[(np.bincount(pieces.ravel()) < _LEAST_VOXELS)[pieces]] = 0
-        return cls(labels, grid)
+        return cls(labels, grid, part)
 
     def box(self, look: Look) -> Box | None:
         """The box [z, y, x] in voxels of the scan around all that is seen; None if nothing is.
@@ -64,11 +70,13 @@ class OrgansSeen:
         towards = self.grid.settings.orientation[::-1]
         z, y, x = (
             axis.source_part(
-                part,
+                slice(whole.start + part.start, whole.start + part.stop),
                 before_mm=look.above_mm if end == "I" else look.margin_mm,
                 after_mm=look.above_mm if end == "S" else look.margin_mm,
             )
-            for axis, part, end in zip(self.grid.axes, seen[::-1], towards, strict=True)
+            for axis, whole, part, end in zip(
+                self.grid.axes, self.part, seen[::-1], towards, strict=True
+            )
         )
         return z, y, x
 
@@ -81,7 +89,8 @@ class OrgansSeen:
         _, y, x = self.grid.axes
         pixel_mm2 = y.spacing_mm * x.spacing_mm
         names = _ENDS.get(self.grid.settings.orientation[2], ("first", "last"))
-        for name, plane in zip(names, (self.labels[0], self.labels[-1]), strict=True):
+        is_end = self.part[0].start == 0, self.part[0].stop == self.grid.shape[0]
+        for name, plane in compress(zip(names, self.labels[[0, -1]], strict=True), is_end):
             areas_mm2 = np.bincount(plane.ravel(), minlength=256) * pixel_mm2
             organs = [
                 ORGANS_BY_ID[int(n)] for n in np.flatnonzero(areas_mm2 >= _LEAST_CUT_MM2) if n

@@ -1,0 +1,76 @@
+"""The first look: a coarse network over the whole body, so that the fine one sees organs only."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.bundle.spec import Look
+from viscera.core.boxes import Box
+from viscera.core.volume import Volume
+from viscera.findings import Finding
+from viscera.grid.grid import Grid
+from viscera.inference.memory_plan import MemoryPlan
+from viscera.inference.network import Network
+from viscera.localise.organs_seen import OrgansSeen
+
+
+@dataclass(frozen=True)
+class FirstLook:
+    """A coarse network, and how much around what it finds is kept.
+
+    Attributes:
+        network: the coarse one.
+        settings: of the bundle of the fine one.
+    """
+
+    network: Network
+    settings: Look
+
+    def grid(self, volume: Volume) -> Grid:
+        """The coarse network's grid on a scan."""
+        return Grid.fit(volume.shape, volume.affine, self.network.bundle)
+
+    def search(
+        self,
+        planes: NDArray[np.float32],
+        grid: Grid,
+        body: Box,
+        memory_plan: MemoryPlan,
+        *,
+        pool: Executor,
+        on_progress: Callable[[float], None],
+    ) -> tuple[Box, list[Finding]]:
+        """Where organs can be, and what there is to say about it.
+
+        Args:
+            planes: (Z, Y, X) of the coarse grid, as `Grid.forward` makes them.
+            grid: the coarse grid.
+            body: the part [z, y, x] of the scan to search, in its voxels.
+            memory_plan: of the fine network.
+            pool: works on slices side by side.
+            on_progress: takes the share done.
+
+        Returns:
+            A box [z, y, x] in voxels of the scan: all of the body where no organ is seen.
+
+        Raises:
+            ResourceError: it needs more memory than the limit.
+        """
+        bundle, engine = self.network.bundle, self.network.load()
+        part = grid.covering(body)
+        plan = replace(memory_plan, bundle=bundle).plan_windows(grid, part, engine.precision)
+        slabs = self.network.scores(
+            planes[part],
+            plan.patch,
+            air_value=grid.air_value,
+            pool=pool,
+            on_progress=on_progress,
+        )
+        seen = OrgansSeen.of(slabs, grid, part, bundle.label_ids)
+        engine.release_memory()
+        return seen.box(self.settings) or body, seen.findings()
