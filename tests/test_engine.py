@@ -44,7 +44,7 @@ def test_a_crash_in_mid_run_falls_back(tmp_path):
         name = "openvino"
         lanes = 1
 
-        def run(self, _):
+        def run(self, _batch, _out=None):
             raise RuntimeError("illegal instruction")
 
     engine._engine = Broken()
@@ -112,7 +112,7 @@ def test_one_score_that_is_no_number_is_found_among_all(tmp_path, odd):
     class Broken:
         name = version = "broken"
 
-        def run(self, _batch):
+        def run(self, _batch, _out=None):
             scores = good.copy()
             scores[0, 3, 1, 2, 3] = odd
             return scores

@@ -21,6 +21,7 @@ from tests.networks import (
 )
 from tests.test_affine import all_orientations, rotation
 from viscera.core.volume import Volume
+from viscera.engine.scores import as_float32
 from viscera.errors import InputError, NothingToSegmentError, ResourceError
 from viscera.grid.grid import Grid
 from viscera.grid.orientation import ScanPlane
@@ -142,7 +143,7 @@ def test_streamed_patches_equal_blending_all_at_once(lopsided, shape):
         for b, wb in zip(windows[1].starts, windows[1].weights, strict=True):
             for c, wc in zip(windows[2].starts, windows[2].weights, strict=True):
                 box = tuple(slice(s, s + n) for s, n in zip((a, b, c), sizes, strict=True))
-                result = lopsided._load_engine().run(full[box][None, None].copy())[0]
+                result = as_float32(lopsided._network.load().run(full[box][None, None].copy()))[0]
                 scores[:, *box] += result * np.einsum("i,j,k", wa, wb, wc)
     z = slice(windows[0].padding, windows[0].padding + grid.shape[0])
     zt, yt, xt = (axis.to_scan for axis in grid.axes)
@@ -250,7 +251,7 @@ def test_the_need_is_named_before_anything_is_allocated(nearest, small_phantom):
     predictor = viscera.Predictor(nearest, memory_limit_mb=50)
     with pytest.raises(ResourceError, match=r"at least [0-9]+ MB"):
         predictor.segment(small_phantom[0])
-    assert predictor._engine is None
+    assert predictor._network._engine is None
 
 
 def test_strictness(nearest):

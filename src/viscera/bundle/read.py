@@ -81,8 +81,8 @@ def read_look(bundle: Bundle) -> Bundle | None:
     """
     if bundle.look is None:
         return None
-    beside = bundle.folder / bundle.look.bundle
-    look = read_bundle(beside if _has_bundle(beside) else bundle.look.bundle)
+    name = bundle.look.bundle
+    look = read_bundle((_PACKAGED if name in packaged_bundles() else bundle.folder) / name)
     if look.patch is None or look.look or look.input.orientation != bundle.input.orientation:
         raise BundleError(
             "[look] with a bundle that has [patch], no [look], and the orientation "

@@ -212,8 +212,8 @@ class Look:
     """A coarse network that finds where organs are, so that the fine one sees only that part.
 
     Attributes:
-        bundle: the coarse network's bundle, which has patches: a folder relative to bundle.toml,
-            or the name of a packaged one.
+        bundle: the coarse network's bundle, which has patches: the name of a packaged one, or a
+            folder relative to bundle.toml.
         margin_mm: kept around all that it finds.
         above_mm: the same towards the head: the esophagus in the chest is what it loses first.
     """
