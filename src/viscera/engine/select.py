@@ -20,7 +20,8 @@ from viscera.runtime.resources import (
     thread_count,
 )
 
-# Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order.
+# Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order. The second is
+# an extra of its own: one engine is enough, and each takes a hundred megabytes.
 ENGINES = ("openvino", "onnxruntime")
 # What the libraries of an engine reserve, with the smallest packaged network, by VmSize.
 _LEAST_ADDRESSES_MB = 500.0
@@ -147,7 +148,7 @@ class FallbackEngine:
                 self._note(kind, error)
         reasons = "; ".join(finding.raw_message for finding in self.findings)
         if isinstance(self._last_error, ImportError):
-            remedy = f"install it, or pass {option('engine', 'auto')}"
+            remedy = f"run pip install 'viscera[onnxruntime]', or pass {option('engine', 'auto')}"
             raise EngineError("a working engine", found=reasons, remedy=remedy)
         raise BundleError(
             "a network that an engine can run",

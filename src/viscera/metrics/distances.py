@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.metrics.surface import GAP, Surface
+from viscera.runtime.extras import require_extra
 
 _MOST_STEPS = 256
 _QUESTIONS = 1 << 18  # asked of a tree at a time, for memory
@@ -36,6 +37,7 @@ def find_distances(
     Returns:
         For each label millimetres in the order of its cells.
     """
+    require_extra("scipy")  # for the few elements that are far from the other surface
     if not surfaces:
         return {}
     shape = next(iter(surfaces.values())).shape

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.metrics.cohort_statistics import bootstrap
+from viscera.runtime.extras import require_extra
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ def _difference(differences: NDArray[np.float64], low: float, high: float) -> Pa
         return PairedDifference(0)
     p = 1.0
     if (differences != 0).any():
+        require_extra("scipy")
         from scipy.stats import wilcoxon
 
         p = float(wilcoxon(differences).pvalue)

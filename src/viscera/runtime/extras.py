@@ -11,6 +11,7 @@ _EXTRA_OF = {
     "contourpy": "dicom",
     "highdicom": "dicom",
     "pydicom": "dicom",
+    "scipy": "evaluate",
     "onnx": "train",
     "onnxscript": "train",
     "safetensors": "train",
