@@ -13,6 +13,7 @@ from tests.networks import LABELS
 from tests.test_affine import all_orientations, oriented
 from viscera.bundle.spec import Bundle, ModelFile, NetworkInput, Patch, Slices
 from viscera.core.affine import Affine
+from viscera.core.hu import AIR_HU
 from viscera.core.volume import Volume
 from viscera.grid.grid import Grid
 from viscera.grid.orientation import Orientation, ScanPlane
@@ -180,7 +181,7 @@ def test_straightening_is_scipys(dtype):
     upright = straighten(volume)
     there = np.linalg.inv(matrix) @ upright.affine.matrix
     expected = ndimage.affine_transform(
-        hu, there, output_shape=upright.shape, order=1, mode="constant", cval=-1000
+        hu, there, output_shape=upright.shape, order=1, mode="constant", cval=AIR_HU
     )
     np.testing.assert_allclose(upright.data, expected, atol=1 if dtype == np.int16 else 2e-3)
     assert upright.data.dtype == dtype

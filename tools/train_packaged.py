@@ -11,6 +11,7 @@ and the packs, and unpack them there (`pack_cache.py`): default.pack and synthet
 OUT/cache-default, paper_strong.pack into OUT/cache-paper_strong. A later call beside ../shared
 packages what was trained there.
 
+`look` is one short training at 4 mm; the other networks see only what it finds.
 `default` is the average of four short trainings and of the published weights that they begin with.
 Fold 0 is packaged: it never saw img0027, img0033, img0039, nor the patient of `viscera sample`. The
 other folds judge the way it was made (`benchmarks/results.py`). `fast` is the same network on a
@@ -55,6 +56,10 @@ DEFAULT_DATA = (
     "2025 Task 2 labels, CC BY-NC-SA) and are the average of these, two fifths, and of four "
     "trainings on " + _CTS
 )
+LOOK_DATA = (
+    "Weights begin with those of dw_nnunet.flare25 (Apache-2.0 beside its code, trained on FLARE "
+    "2025 Task 2 labels, CC BY-NC-SA); trained on at 4 mm on " + _CTS
+)
 PAPER_DATA = (
     "Not the paper's training: its network and preset, trained longer, with augmentation and more "
     "samples of small organs (configs/paper_strong.toml). The paper's protocol "
@@ -98,6 +103,7 @@ RUNS = {
         for part, (_, settings) in PARTS.items()
     },
     **{f"one-grid-{fold}": Run("default", fold, PUBLISHED, ONE_GRID) for fold in (0, 1)},
+    "look": Run("look", begin=PUBLISHED),
     **{
         f"paper-{n}": Run(
             "paper_strong",
@@ -141,6 +147,7 @@ def prepare(out: Path) -> None:
         ("default", "default", (listed, synthetic / "cases.csv"), taught),
         ("paper_strong", "paper_strong", (listed,), ()),
         ("fast", "default", (listed,), fast),
+        ("look", "look", (listed,), ("--teacher", TEACHER)),
     ):
         if not (out / f"cache-{name}" / "cache.json").exists():
             viscera("train", ROOT / f"configs/{recipe}.toml", *data, "-o", out / "prepared",
@@ -246,6 +253,8 @@ def averages(out: Path) -> None:
         name = "default" if fold == 0 else f"folds/default-{fold}"
         if all(finished(out, f"{part}-{fold}") for part in PARTS):
             average(parts_of(out, fold), "default", ROOT / "weights" / f"{name}.safetensors")
+    if finished(out, "look"):
+        average({out / "runs" / "look" / LAST: 1.0}, "look", ROOT / "weights" / "look.safetensors")
     last = {out / "runs" / f"paper-{n}" / LAST: 1 / 3 for n in (2, 3, 4)}
     if all(finished(out, path.parent.name) for path in last):
         average(last, "paper_strong", ROOT / "weights" / "paper.safetensors")
@@ -255,11 +264,12 @@ def package(out: Path) -> None:
     """The packaged bundles, each only if it gives the labels of the averaged network."""
     bundles, fast = ROOT / "src" / "viscera" / "bundles", f"input.spacing_mm={FAST_MM}"
     for name, recipe, settings, data in (
+        ("look", "look", ("loss.distillation=0.0",), LOOK_DATA),
         ("default", "default", (), DEFAULT_DATA),
         ("fast", "default", (fast, "name=dwnet16.fast"), DEFAULT_DATA),
         ("paper", "paper_strong", (), PAPER_DATA),
     ):
-        weights = ROOT / "weights" / ("paper" if name == "paper" else "default")
+        weights = ROOT / "weights" / ("default" if name == "fast" else name)
         run, cache = out / "packaged" / name, "fast" if name == "fast" else recipe
         changed = [word for setting in (*settings, SCORES) for word in ("--set", setting)]
         begun = (

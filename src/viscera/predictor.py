@@ -24,6 +24,7 @@ from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.first_look import FirstLook
 from viscera.inference.memory_plan import MemoryPlan, WindowPlan, read_peak_mb, straighten_peak_mb
 from viscera.inference.network import Network
+from viscera.inference.windows import widen_to_windows
 from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
 from viscera.localise.preprocess import crop_to_box, preprocess
@@ -154,14 +155,14 @@ class Predictor:
                 checking = pool.submit(
                     check_values, scan.overview.hu, where=volume.name, strict=strict
                 )
-                body = scan.overview.box()
+                body = organs = scan.overview.box()
                 findings += checking.result()
             with stages.stage("load"):
                 engine = loading.result()
                 memory_plan = self._memory_plan(upright)
             if self._look is not None:
                 with self._running, stages.stage("look") as on_share:
-                    body, look_findings = self._look.search(
+                    organs, look_findings = self._look.search(
                         scan.planes[1],
                         grids[1],
                         body,
@@ -170,7 +171,7 @@ class Predictor:
                         on_progress=on_share,
                     )
                 findings += look_findings
-            box = self._box(grid, body)
+            box = self._box(grid, organs, body)
             planes = crop_to_box(scan.planes[0], box)
             del scan  # the memory of all that lies outside the box
             plan = memory_plan.plan_windows(grid, box, engine.precision, body=grid.covering(body))
@@ -273,9 +274,13 @@ class Predictor:
             self._look.network.load()
         return self._network.load()
 
-    def _box(self, grid: Grid, body: Box) -> Box:
-        """The part [z, y, x] of the grid that the network sees."""
-        z, y, x = grid.covering(body)
+    def _box(self, grid: Grid, organs: Box, body: Box) -> Box:
+        """The part [z, y, x] of the grid that the network sees, of boxes in voxels of the scan."""
+        z, y, x = grid.covering(organs)
+        if self.bundle.patch is not None:
+            z, y, x = widen_to_windows(
+                (z, y, x), grid.covering(body), self.bundle.patch, low_memory=self.low_memory
+            )
         if self.bundle.input.crop == "body":
             return z, y, x
         return (z, *whole_box(grid.shape)[1:])  # whole slices, whatever lies in them

@@ -216,16 +216,23 @@ class Look:
             folder relative to bundle.toml.
         margin_mm: kept around all that it finds.
         above_mm: the same towards the head: the esophagus in the chest is what it loses first.
+        field_mm: along x, y; the network sees no less of the body, as it knows organs by what is
+            around them, and normalises by all that it sees.
+        shortest_mm: a body that is shorter along z is seen whole, without a look: little would be
+            saved, and a coarse network errs most often where it sees little.
     """
 
     bundle: str
     margin_mm: float = 24.0
     above_mm: float = 96.0
+    field_mm: tuple[float, float] = (285.0, 215.0)
+    shortest_mm: float = 225.0
 
     def __post_init__(self) -> None:
-        if min(self.margin_mm, self.above_mm) < 0:
-            found = f"{min(self.margin_mm, self.above_mm):g}"
-            raise UsageError("margin_mm and above_mm of 0 or more", found=found, remedy=_REMEDY)
+        least = min(self.margin_mm, self.above_mm, *self.field_mm, self.shortest_mm)
+        if least < 0:
+            expected = "margin_mm, above_mm, field_mm and shortest_mm of 0 or more"
+            raise UsageError(expected, found=f"{least:g}", remedy=_REMEDY)
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,22 @@ def whole_box(shape: tuple[int, int, int]) -> Box:
     return first, second, third
 
 
+def widened(part: slice, whole: slice, length: int) -> slice:
+    """A part of this length at least, within the whole and as near to its middle as can be.
+
+    Args:
+        part: of an axis; it stays within the result.
+        whole: the part of the axis that there is.
+        length: wanted; less where the whole is shorter.
+    """
+    length = max(length, part.stop - part.start)
+    if length >= whole.stop - whole.start:
+        return whole
+    middle = (whole.start + whole.stop - length) // 2
+    start = min(max(middle, part.stop - length, whole.start), part.start, whole.stop - length)
+    return slice(start, start + length)
+
+
 def organ_box(*maps: Labels) -> Box | None:
     """The smallest box [i, j, k] that holds every label of these maps, None where there is none.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Look
-from viscera.core.boxes import Box
+from viscera.core.boxes import Box, widened
 from viscera.core.volume import Volume
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
@@ -56,13 +57,16 @@ class FirstLook:
             on_progress: takes the share done.
 
         Returns:
-            A box [z, y, x] in voxels of the scan: all of the body where no organ is seen.
+            A box [z, y, x] in voxels of the scan: all of the body where no organ is seen, or where
+            the body is too short to look.
 
         Raises:
             ResourceError: it needs more memory than the limit.
         """
         bundle, engine = self.network.bundle, self.network.load()
         part = grid.covering(body)
+        if (part[0].stop - part[0].start) * grid.spacing_mm[0] < self.settings.shortest_mm:
+            return body, []
         plan = replace(memory_plan, bundle=bundle).plan_windows(grid, part, engine.precision)
         slabs = self.network.scores(
             planes[part],
@@ -73,4 +77,16 @@ class FirstLook:
         )
         seen = OrgansSeen.of(slabs, grid, part, bundle.label_ids)
         engine.release_memory()
-        return seen.box(self.settings) or body, seen.findings()
+        box = seen.box(self.settings)
+        return body if box is None else self._field(box, grid, body), seen.findings()
+
+    def _field(self, box: Box, grid: Grid, body: Box) -> Box:
+        """The box in voxels of the scan, no smaller in plane than the settings say."""
+        z, *in_plane = box
+        y, x = (
+            widened(part, whole, math.ceil(least_mm * axis.step / axis.spacing_mm))
+            for part, whole, axis, least_mm in zip(
+                in_plane, body[1:], grid.axes[1:], self.settings.field_mm[::-1], strict=True
+            )
+        )
+        return z, y, x

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Patch
+from viscera.core.boxes import Box, widened
 
 # A fitted window may be larger than the bundle's by this: one that holds a whole body spares its
 # neighbours, and the network sees all of it at once.
@@ -103,6 +104,30 @@ def _window_candidates(
         covering_size = math.ceil(length / (count - (count - 1) * overlap))
         candidates.add((count, max(least, -(-covering_size // multiple) * multiple)))
     return candidates
+
+
+def widen_to_windows(box: Box, body: Box, patch: Patch, *, low_memory: bool = False) -> Box:
+    """The box that the windows of a smaller one cover anyway, as far as the body reaches.
+
+    Args:
+        box: [z, y, x] voxels of the network's grid that must be seen.
+        body: [z, y, x] that there are, the box among them.
+        patch: the bundle's.
+        low_memory: no window is larger than the bundle's.
+    """
+    lengths = tuple(part.stop - part.start for part in box)
+    fitted = fit_window_size(patch, lengths, low_memory=low_memory)
+    z, y, x = (
+        widened(part, whole, _covered(length, size, patch.overlap))
+        for part, whole, length, size in zip(box, body, lengths, fitted.size[::-1], strict=True)
+    )
+    return z, y, x
+
+
+def _covered(length: int, size: int, overlap: float) -> int:
+    """Voxels that the windows which an axis needs cover with no more than this overlap."""
+    count = len(AxisWindows.fit(length, size, overlap, gaussian=False, sigma=1.0).starts)
+    return size + int((count - 1) * size * (1 - overlap))
 
 
 def mirror_indices(index: NDArray[np.intp], length: int) -> NDArray[np.intp]:

@@ -1,7 +1,7 @@
 """Recipes: all that decides a training, as strict TOML.
 
-The tables `input`, `slices` or `patch`, `labels` and `postprocess` are those of a bundle, so that
-training and `viscera segment` see a scan through the same settings.
+The tables `input`, `slices` or `patch`, `labels`, `look` and `postprocess` are those of a bundle,
+so that training and `viscera segment` see a scan through the same settings.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from viscera.bundle.spec import (
     FORMAT,
     Bundle,
     BundleInfo,
+    Look,
     ModelFile,
     NetworkInput,
     Patch,
@@ -53,6 +54,7 @@ class Recipe:
     slices: Slices | None = None
     patch: Patch | None = None
     labels: tuple[str, ...] = _ORGANS
+    look: Look | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
     data: DataSettings = field(default_factory=DataSettings)
     split: SplitSettings = field(default_factory=SplitSettings)
@@ -143,6 +145,7 @@ class Recipe:
             labels=self.labels,
             patch=self.patch,
             slices=self.slices,
+            look=self.look,
             postprocess=self.postprocess,
             about=self.about,
             folder=folder,
@@ -161,7 +164,9 @@ class Recipe:
     def digest(self) -> str:
         """A digest of all that shapes the weights, for resuming a training."""
         optimisation = replace(self.optimisation, checkpoint_minutes=0.0, validate_every=0)
-        shaping = replace(self, about=BundleInfo(), postprocess=(), optimisation=optimisation)
+        shaping = replace(
+            self, about=BundleInfo(), look=None, postprocess=(), optimisation=optimisation
+        )
         return digest_of(shaping)[:16]
 
 

@@ -157,8 +157,9 @@ def _read_split(folder: Path) -> dict[str, Any]:
 
 def _difference(begun: Recipe, now: Recipe) -> str:
     """The first setting that differs, for people."""
-    for table in ("name", "network", "input", "slices", "patch", "labels", "postprocess", "data",
-                  "split", "augment", "loss", "optimisation", "about"):  # fmt: skip
+    tables = ("name", "network", "input", "slices", "patch", "labels", "look", "postprocess",
+              "data", "split", "augment", "loss", "optimisation", "about")  # fmt: skip
+    for table in tables:
         old, new = getattr(begun, table), getattr(now, table)
         if old == new:
             continue
