@@ -4,16 +4,21 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 import viscera
 from tests.networks import PATCH_BODY, nearest_net, slices_body, write_bundle
 from viscera.bundle.read import read_bundle, read_look
-from viscera.bundle.spec import Look
+from viscera.bundle.spec import Look, Patch
 from viscera.core.affine import Affine
+from viscera.core.boxes import widened
 from viscera.core.organs import ORGANS_BY_NAME
 from viscera.errors import BundleError
 from viscera.grid.grid import Grid
 from viscera.grid.slab_windows import ScoreSlab
+from viscera.inference.sliding_window import fit_axis_windows
+from viscera.inference.windows import fit_window_size, widen_to_windows
 from viscera.localise.organs_seen import OrgansSeen
 
 AFFINE = Affine(np.diag([-2.0, -2.0, 4.0, 1.0]))  # LPS: z towards the head
@@ -117,9 +122,9 @@ def test_the_fine_network_sees_the_box_and_its_labels_are_the_same(tmp_path):
     assert set(np.unique(whole.labels)) == {0, LIVER}
     np.testing.assert_array_equal(looked.labels, whole.labels)
     z, y, x = looked.provenance["grid"]["looked_at_zyx"]
-    assert z == [7, 30]  # 30 mm below the block; 96 mm above it reach the end of the scan
-    assert y[1] - y[0] <= 60 / 8 + 2 * 30 / 8 + 4
-    assert x[1] - x[0] <= 60 / 8 + 2 * 30 / 8 + 4
+    assert z == [2, 30]  # 30 mm below the block and 96 above it, and what two windows cover anyway
+    assert y[1] - y[0] >= 215 / 8
+    assert 285 / 8 <= x[1] - x[0] < 360 / 8  # of the body
     assert "look" in looked.stages.seconds
     assert "look" not in whole.stages.seconds
     assert fine.signature() != plain.signature()
@@ -144,3 +149,46 @@ def test_a_slice_network_sees_whole_slices_of_the_box(tmp_path):
     z, y, x = found.provenance["grid"]["looked_at_zyx"]
     assert z == [7, 31]
     assert (y, x) == ([0, 28], [0, 30])
+
+
+def test_a_short_body_is_seen_whole(tmp_path):
+    fine = viscera.Predictor(look_bundle(tmp_path, look="../coarse"))
+    hu = no_organs((60, 50, 27))  # 216 mm
+    hu[25:35, 20:30, 12:18] = 112
+    found = fine.segment(hu, np.diag([-6.0, -6.0, 8.0, 1.0]))
+    assert found.provenance["grid"]["looked_at_zyx"][0] == [0, 27]
+    assert not {f.code for f in found.findings} & {"nothing-seen", "cut-lower", "cut-upper"}
+
+
+@pytest.mark.parametrize(
+    ("part", "length", "expected"),
+    [
+        ((10, 20), 5, (10, 20)),
+        ((10, 20), 40, (10, 50)),  # towards the middle of 0 to 100
+        ((70, 80), 40, (40, 80)),
+        ((45, 55), 40, (30, 70)),
+        ((2, 8), 200, (0, 100)),
+    ],
+)
+def test_a_part_is_widened_towards_the_middle(part, length, expected):
+    assert widened(slice(*part), slice(0, 100), length) == slice(*expected)
+
+
+@pytest.mark.parametrize("low_memory", [False, True])
+@given(st.tuples(*[st.integers(1, 400)] * 3), st.tuples(*[st.integers(0, 300)] * 3))
+def test_widening_costs_no_window(low_memory, lengths, more):
+    patch = Patch((144, 176, 112), overlap=0.25, multiple=(16, 16, 8))
+    body = tuple(slice(0, n + m) for n, m in zip(lengths, more, strict=True))
+    box = tuple(slice(m // 2, m // 2 + n) for n, m in zip(lengths, more, strict=True))
+    wide = widen_to_windows(box, body, patch, low_memory=low_memory)
+
+    def cost(part):
+        shape = tuple(p.stop - p.start for p in part)
+        fitted = fit_window_size(patch, shape, low_memory=low_memory)
+        counts = [len(axis.starts) for axis in fit_axis_windows(shape, fitted)]
+        return np.prod(counts) * np.prod(fitted.size)
+
+    assert cost(wide) <= cost(box)
+    for inner, outer, whole in zip(box, wide, body, strict=True):
+        assert whole.start <= outer.start <= inner.start
+        assert inner.stop <= outer.stop <= whole.stop

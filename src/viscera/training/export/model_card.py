@@ -78,6 +78,7 @@ def model_card(
         f"| architecture | {recipe.network.architecture}, {cost.parameters:,} parameters, "
         f"{cost.multiply_adds / 1e9:.2f} G multiply-adds a run |",
         f"| grid | {bundle.input.orientation}, {grid}, {spaced} |",
+        *([f"| first look | {bundle.look.bundle} |"] if bundle.look else []),
         f"| window | {low:g} to {high:g} HU |",
         f"| labels | {', '.join(bundle.labels[1:])} |",
         f"| arithmetic | {', '.join(parities)} |",
