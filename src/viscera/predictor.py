@@ -22,7 +22,7 @@ from viscera.grid.grid import Grid
 from viscera.grid.shear import labels_to_sheared, straighten
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.first_look import FirstLook
-from viscera.inference.memory_plan import MemoryPlan, WindowPlan, read_peak_mb, straighten_peak_mb
+from viscera.inference.memory_plan import MemoryPlan, WindowPlan, straighten_peak_mb
 from viscera.inference.network import Network
 from viscera.inference.windows import widen_to_windows
 from viscera.inputs import AffineLike, VolumeSource, as_volume
@@ -144,10 +144,9 @@ class Predictor:
                 )
                 findings = [*volume.findings, *check_grid(volume, strict=strict)]
                 upright = self._upright(volume)
-                grid = self._fit_grid(upright)
-                grids = [grid]
-                if self._look is not None:
-                    grids.append(self._look.grid(upright))
+                memory_plan = self._memory_plan(upright)
+                memory_plan.require_reading()
+                grids = memory_plan.grids
                 loading = loader.submit(self._load)  # reading leaves a core free
                 scan = preprocess(upright, grids, map_over=pool.map, on_progress=on_share)
                 findings += upright.findings[len(volume.findings) :]
@@ -156,13 +155,13 @@ class Predictor:
                     check_values, scan.overview.hu, where=volume.name, strict=strict
                 )
                 body = organs = scan.overview.box()
+                look_mb = 0.0
                 findings += checking.result()
             with stages.stage("load"):
                 engine = loading.result()
-                memory_plan = self._memory_plan(upright)
             if self._look is not None:
                 with self._running, stages.stage("look") as on_share:
-                    organs, look_findings = self._look.search(
+                    look = self._look.search(
                         scan.planes[1],
                         grids[1],
                         body,
@@ -170,11 +169,16 @@ class Predictor:
                         pool=pool,
                         on_progress=on_share,
                     )
-                findings += look_findings
+                organs, findings = look.organs, [*findings, *look.findings]
+                look_mb = look.need_mb
+            grid = grids[0]
             box = self._box(grid, organs, body)
             planes = crop_to_box(scan.planes[0], box)
             del scan  # the memory of all that lies outside the box
-            plan = memory_plan.plan_windows(grid, box, engine.precision, body=grid.covering(body))
+            plan = memory_plan.plan_windows(
+                grid, box, engine.precision, organs=grid.covering(organs)
+            )
+            plan = plan._replace(need_mb=max(plan.need_mb, look_mb))
             with self._running, stages.stage("network") as on_share:
                 labels = blank_labels(upright.shape)
                 slabs = self._network.scores(
@@ -217,10 +221,12 @@ class Predictor:
             ResourceError: it needs more memory than the limit.
             BundleError: the weights cannot be run.
         """
-        grid = self._fit_grid(volume)
+        memory_plan = self._memory_plan(volume, looks=False)
+        memory_plan.require_reading()
+        (grid,) = memory_plan.grids
         (planes,) = preprocess(volume, [grid]).planes
         precision = self._network.load().precision
-        plan = self._memory_plan(volume).plan_windows(grid, whole_box(grid.shape), precision)
+        plan = memory_plan.plan_windows(grid, whole_box(grid.shape), precision)
 
         def slabs() -> Iterator[ScoreSlab]:
             with self._running, ThreadPoolExecutor(self.threads) as pool:
@@ -255,18 +261,12 @@ class Predictor:
         self._memory_plan(volume).require(straighten_peak_mb(volume), "straightening")
         return straighten(volume)
 
-    def _fit_grid(self, volume: Volume) -> Grid:
-        """The network's grid on a scan.
-
-        Raises:
-            ResourceError: filling it takes more than the limit.
-        """
-        grid = Grid.fit(volume.shape, volume.affine, self.bundle)
-        self._memory_plan(volume).require(read_peak_mb(volume, grid))
-        return grid
-
-    def _memory_plan(self, volume: Volume) -> MemoryPlan:
-        return MemoryPlan(self.bundle, volume, self.memory_limit_mb, self.low_memory)
+    def _memory_plan(self, volume: Volume, *, looks: bool = True) -> MemoryPlan:
+        """What may be taken for a scan, with the grids of all networks on it."""
+        grids = [Grid.fit(volume.shape, volume.affine, self.bundle)]
+        if self._look is not None and looks:
+            grids.append(self._look.grid(volume))
+        return MemoryPlan(self.bundle, volume, self.memory_limit_mb, self.low_memory, tuple(grids))
 
     def _load(self) -> Engine:
         """Load all networks; the engine of the bundle's own."""

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable
 from concurrent.futures import Executor
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,21 @@ from viscera.grid.grid import Grid
 from viscera.inference.memory_plan import MemoryPlan
 from viscera.inference.network import Network
 from viscera.localise.organs_seen import OrgansSeen
+
+
+class LookResult(NamedTuple):
+    """What a first look tells.
+
+    Attributes:
+        organs: the box [z, y, x] in voxels of the scan that organs can lie in: all of the body
+            where no organ is seen, or where the body is too short to look.
+        findings: what there is to say about it.
+        need_mb: planned peak memory of the process.
+    """
+
+    organs: Box
+    findings: list[Finding]
+    need_mb: float
 
 
 @dataclass(frozen=True)
@@ -45,7 +61,7 @@ class FirstLook:
         *,
         pool: Executor,
         on_progress: Callable[[float], None],
-    ) -> tuple[Box, list[Finding]]:
+    ) -> LookResult:
         """Where organs can be, and what there is to say about it.
 
         Args:
@@ -56,17 +72,13 @@ class FirstLook:
             pool: works on slices side by side.
             on_progress: takes the share done.
 
-        Returns:
-            A box [z, y, x] in voxels of the scan: all of the body where no organ is seen, or where
-            the body is too short to look.
-
         Raises:
             ResourceError: it needs more memory than the limit.
         """
         bundle, engine = self.network.bundle, self.network.load()
         part = grid.covering(body)
         if (part[0].stop - part[0].start) * grid.spacing_mm[0] < self.settings.shortest_mm:
-            return body, []
+            return LookResult(body, [], 0.0)
         plan = replace(memory_plan, bundle=bundle).plan_windows(grid, part, engine.precision)
         slabs = self.network.scores(
             planes[part],
@@ -78,7 +90,8 @@ class FirstLook:
         seen = OrgansSeen.of(slabs, grid, part, bundle.label_ids)
         engine.release_memory()
         box = seen.box(self.settings)
-        return body if box is None else self._field(box, grid, body), seen.findings()
+        organs = body if box is None else self._field(box, grid, body)
+        return LookResult(organs, seen.findings(), plan.need_mb)
 
     def _field(self, box: Box, grid: Grid, body: Box) -> Box:
         """The box in voxels of the scan, no smaller in plane than the settings say."""
