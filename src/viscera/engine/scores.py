@@ -20,8 +20,23 @@ def as_float32(scores: Scores) -> NDArray[np.float32]:
         scores: of any shape.
     """
     if scores.dtype == np.uint16:
-        return np.left_shift(scores, 16, dtype=np.uint32).view(np.float32)
+        result = np.empty(scores.shape, dtype=np.float32)
+        copy_as_float32(scores, result)
+        return result
     return np.asarray(scores, dtype=np.float32)
+
+
+def copy_as_float32(scores: Scores, target: NDArray[np.float32]) -> None:
+    """Write the same scores in float32.
+
+    Args:
+        scores: of any shape.
+        target: of the same shape.
+    """
+    if scores.dtype == np.uint16:
+        np.left_shift(scores, 16, out=target.view(np.uint32), dtype=np.uint32)
+    else:
+        target[...] = scores
 
 
 def all_finite(scores: Scores) -> bool:

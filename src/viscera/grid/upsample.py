@@ -127,13 +127,18 @@ def _mix(
 
 
 def argmax(scores: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Argmax over the first axis, the first of equals; twice as fast as numpy's strided search.
+    """Argmax over the first axis, the first of equals; many times faster than numpy's own search.
 
     Args:
-        scores: (C, ...), at most 256 classes.
+        scores: (C, ...), at most 255 classes.
     """
     best = scores.max(axis=0)
-    winner = np.zeros(best.shape, dtype=np.uint8)
-    for channel in range(len(scores) - 1, -1, -1):
-        np.putmask(winner, scores[channel] == best, channel)
-    return winner
+    is_best = np.empty(best.shape, dtype=bool)
+    # The first of equals has the highest rank: one pass a class, without a branch.
+    rank = np.zeros(best.shape, dtype=np.uint8)
+    ranked = np.empty_like(rank)
+    for channel, channel_scores in enumerate(scores):
+        np.equal(channel_scores, best, out=is_best)
+        np.multiply(is_best, np.uint8(len(scores) - channel), out=ranked)
+        np.maximum(rank, ranked, out=rank)
+    return np.asarray(len(scores) - rank, dtype=np.uint8)

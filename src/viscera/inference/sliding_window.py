@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from itertools import pairwise, product
 from typing import NamedTuple
 
 import numpy as np
@@ -11,7 +12,7 @@ from numpy.typing import NDArray
 
 from viscera.bundle.spec import Patch
 from viscera.engine.protocol import Engine
-from viscera.engine.scores import Scores, as_float32
+from viscera.engine.scores import Scores, as_float32, copy_as_float32
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.inference.windows import AxisWindows, mirror_indices
 
@@ -23,6 +24,11 @@ class _Window(NamedTuple):
 
     start: int
     weight: NDArray[np.float32]
+
+    @property
+    def span(self) -> slice:
+        """Its voxels on the axis."""
+        return slice(self.start, self.start + len(self.weight))
 
 
 def fit_axis_windows(
@@ -70,19 +76,19 @@ def predict_windows(
     z, y, x = fit_axis_windows(planes.shape, patch)
     depth, count = patch.size[2], len(planes)
     rows = _windows(z)
-    in_plane = [
-        _InPlane(window_y, window_x, (y.padding, x.padding), planes.shape[1:])
-        for window_y in _windows(y)
-        for window_x in _windows(x)
-    ]
-    scores: list[Scores | None] = [None] * len(in_plane)
+    in_plane = list(product(_windows(y), _windows(x)))
+    segments = _segments(y, planes.shape[1]), _segments(x, planes.shape[2])
+    scores: list[Scores] = []
     shared: list[NDArray[np.float32]] = []  # slices that the windows before these have begun
     for row, (start, weight) in enumerate(rows):
         numbers = np.arange(start, start + depth) - z.padding
         slab = _padded_slab(planes, numbers, patch, air_value, (y.padding, x.padding))
-        for number, part in enumerate(in_plane):
-            window = np.ascontiguousarray(slab[:, part.window_y, part.window_x])
-            scores[number] = engine.run(window[None, None], scores[number])
+        for number, (window_y, window_x) in enumerate(in_plane):
+            window = np.ascontiguousarray(slab[:, window_y.span, window_x.span])[None, None]
+            if row == 0:
+                scores.append(engine.run(window))
+            else:
+                scores[number] = engine.run(window, scores[number])
             on_progress((row + (number + 1) / len(in_plane)) / len(rows))
 
         def blend(
@@ -91,7 +97,7 @@ def predict_windows(
             shared: list[NDArray[np.float32]] = shared,
         ) -> NDArray[np.float32]:
             """The scores (C, Y, X) of a slice of this row, what windows before it gave included."""
-            result = _blend_in_plane(in_plane, scores, number, planes.shape[1:])
+            result = _blend_in_plane(*segments, scores, number)
             if weight[number] != 1:
                 result *= weight[number]
             if number < len(shared):
@@ -107,46 +113,72 @@ def predict_windows(
         shared = [] if is_last else list(pool.map(blend, range(finished, depth)))
 
 
-class _InPlane:
-    """Where a window stands in plane.
+class _Part(NamedTuple):
+    """What one window has of a segment.
 
     Attributes:
-        window_y, window_x: its part of the padded plane.
-        inner: the part of the window that lies on the plane.
-        target: the same part of the plane.
-        weight: [y, x] how much each pixel of that part counts; None where all count in full.
+        window: its number along the axis.
+        within: the pixels of the window.
+        weight: how much each of them counts.
     """
 
-    def __init__(
-        self, y: _Window, x: _Window, padding: tuple[int, int], shape: tuple[int, ...]
-    ) -> None:
-        height, width = len(y.weight), len(x.weight)
-        self.window_y = slice(y.start, y.start + height)
-        self.window_x = slice(x.start, x.start + width)
-        inner_y, target_y = _overlap_with_axis(y.start - padding[0], height, shape[0])
-        inner_x, target_x = _overlap_with_axis(x.start - padding[1], width, shape[1])
-        self.inner, self.target = (inner_y, inner_x), (target_y, target_x)
-        weight = np.multiply.outer(y.weight[inner_y], x.weight[inner_x])
-        self.weight = None if (weight == 1).all() else weight
+    window: int
+    within: slice
+    weight: NDArray[np.float32]
+
+
+class _Segment(NamedTuple):
+    """A part of an axis that the same windows cover.
+
+    Attributes:
+        target: its pixels.
+        parts: of the windows.
+    """
+
+    target: slice
+    parts: list[_Part]
+
+
+def _segments(axis: AxisWindows, length: int) -> list[_Segment]:
+    """An axis of this length, cut where a window begins or ends."""
+    windows = _windows(axis)
+    spans = [
+        _overlap_with_axis(window.start - axis.padding, len(window.weight), length)
+        for window in windows
+    ]
+    cuts = sorted({end for _, target in spans for end in (target.start, target.stop)})
+    segments = []
+    for start, stop in pairwise(cuts):
+        parts = []
+        for number, (inner, target) in enumerate(spans):
+            if target.start <= start and stop <= target.stop:
+                first = inner.start + start - target.start
+                within = slice(first, first + stop - start)
+                parts.append(_Part(number, within, windows[number].weight[within]))
+        segments.append(_Segment(slice(start, stop), parts))
+    return segments
 
 
 def _blend_in_plane(
-    in_plane: Sequence[_InPlane],
-    scores: Sequence[Scores | None],
-    number: int,
-    shape: tuple[int, ...],
+    y: Sequence[_Segment], x: Sequence[_Segment], scores: Sequence[Scores], number: int
 ) -> NDArray[np.float32]:
-    """Scores (C, Y, X) of one slice of all windows at one height."""
-    result: NDArray[np.float32] | None = None
-    for part, window in zip(in_plane, scores, strict=True):
-        assert window is not None  # all of them have run
-        own = as_float32(window[0, :, number, *part.inner])
-        if len(in_plane) == 1:
-            return np.array(own, order="C")  # the window's memory is used again
-        if result is None:
-            result = np.zeros((len(own), *shape), dtype=np.float32)
-        result[:, *part.target] += own if part.weight is None else own * part.weight
-    assert result is not None  # there is a window at least
+    """Scores (C, Y, X) of one slice of all windows at one height, in the order of y, then x."""
+    windows_x = x[-1].parts[-1].window + 1
+    shape = scores[0].shape[1], y[-1].target.stop, x[-1].target.stop
+    result = np.empty(shape, dtype=np.float32)
+    for rows, columns in product(y, x):
+        target = result[:, rows.target, columns.target]
+        for count, (one_y, one_x) in enumerate(product(rows.parts, columns.parts)):
+            window = scores[one_y.window * windows_x + one_x.window]
+            own = window[0, :, number, one_y.within, one_x.within]
+            if len(rows.parts) == len(columns.parts) == 1:  # it counts in full
+                copy_as_float32(own, target)
+                continue
+            weight = np.multiply.outer(one_y.weight, one_x.weight)
+            if count == 0:
+                np.multiply(as_float32(own), weight, out=target)
+            else:
+                target += as_float32(own) * weight
     return result
 
 
