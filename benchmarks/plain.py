@@ -163,6 +163,10 @@ def cleaned(labels: np.ndarray, bundle, affine: Affine) -> np.ndarray:
                 pieces, _ = ndimage.label(mask, cube)
                 sizes = np.bincount(pieces.ravel())
                 labels[mask & (pieces != sizes[1:].argmax() + 1)] = 0
+            elif step.step == "strays" and mask.any():
+                pieces, _ = ndimage.label(mask, cube)
+                sizes = np.bincount(pieces.ravel())
+                labels[(sizes < step.share * sizes[1:].max())[pieces] & mask] = 0
         if step.step == "sides":
             postprocess(labels, affine, [step])  # renames pieces, moves no border
     return labels

@@ -6,8 +6,8 @@
 Needs ../shared and the extra `train`. FOLDER receives the scans (see `scans.py`) and the labels. All
 commands run in turn on each scan, so that they meet the same machine; figures are medians. Writes
 benchmarks/results/speed.json, .md and .png, and README's tables (`front_page.py`); with --tables it
-makes these again from the JSON that stands there. --ours leaves out the plain implementation, which
-takes minutes a scan.
+makes these again from the JSON that stands there. --ours leaves out the plain implementations and
+the peer (`peer.py`), which take minutes a scan.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import sys
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -37,7 +38,19 @@ TARGET = ROOT / "benchmarks/results/speed.json"
 # Slices, and seconds of the paper's Table 4: 6 CPU cores.
 PAPER_S = {55: 23.1, 124: 44.8, 152: None, 218: None, 299: 102.1, 316: None, 457: None, 597: 210.5}
 COMPARED = 299
-LONG, LONG_LIMIT = 1500, "2G"
+LONG, LONG_LIMIT = 1500, "1G"
+TRUNK = "299, trunk"
+# What this project set itself: seconds by slices, and peak MB at 299 slices.
+MARKS_S = {
+    "default": {"55": 1.4, "124": 1.7, "299": 2.4, "597": 3.8, TRUNK: 3.8},
+    "fast": {"55": 1.1, "124": 1.3, "299": 1.8, "597": 2.9, TRUNK: 2.6},
+    "paper": {"55": 0.9, "124": 1.3, "299": 2.6, "597": 4.4, TRUNK: 2.8},
+}
+MARKS_MB = {
+    "default": {"299": 800, TRUNK: 1000},
+    "fast": {"299": 600, TRUNK: 700},
+    "paper": {"299": 330, TRUNK: 340},
+}
 PYTHON = [sys.executable]
 SEGMENT = [*PYTHON, "-m", "viscera", "segment", "{ct}", "-o", "{out}", "--overwrite", "-q"]
 SEGMENT += ["--report"]
@@ -56,13 +69,20 @@ OTHERS = {
     for what, call, extra in (
         ("f32", [*SEGMENT, "-b", name, *F32], {}),
         ("f32, AVX2 only", [*SEGMENT, "-b", name, *F32], AVX2),
+        ("one thread", [*SEGMENT, "-b", name, "--threads", "1"], {}),
+        ("nothing cached", [*SEGMENT, "-b", name], {"VISCERA_CACHE": "off"}),
+        ("with statistics and preview", [*SEGMENT, "-b", name, "-s", "-p"], {}),
         ("onnxruntime f32", [*SEGMENT, "-b", name, "--engine", "onnxruntime"], {}),
         ("plain: nibabel, scipy, PyTorch", PLAIN, {}),
         ("plain, our engine and precision", [*PLAIN, *PLAIN_FAST], {}),
     )
 }
 OTHERS["reference network flare25_dw"] = (REFERENCE, [*SEGMENT, "-b", REFERENCE], {})
-SLOW = ("plain", "reference", "onnxruntime")
+OTHERS["reference network flare25_dw, plain: nibabel, scipy, PyTorch"] = (REFERENCE, PLAIN, {})
+OTHERS["peer: architecture of TotalSegmentator's fast model, random weights, PyTorch"] = (
+    "peer", [*PYTHON, str(ROOT / "benchmarks/peer.py"), "{ct}", "{out}"], {}
+)  # fmt: skip
+SLOW = ("plain", "reference", "onnxruntime", "peer")
 
 
 def measured(call: list[str], extra: dict[str, str]) -> dict[str, float]:
@@ -94,12 +114,14 @@ def run(folder: Path, repeats: int, *, ours: bool) -> dict:
     """All measurements."""
     rows: dict[str, dict] = {}
     folder.mkdir(parents=True, exist_ok=True)
-    for slices in (*PAPER_S, LONG):
-        scan = folder / f"{slices}.nii.gz"
-        aside(write_scan, scan, slices)
+    for slices in (*PAPER_S, TRUNK, LONG):
+        scan = folder / f"{slug(str(slices))}.nii.gz"
+        aside(partial(write_scan, trunk=slices == TRUNK), scan, int(str(slices).split(",")[0]))
         contestants = dict(OURS)
         if slices == COMPARED:
-            contestants |= {n: c for n, c in OTHERS.items() if not (ours and "plain" in n)}
+            contestants |= {
+                n: c for n, c in OTHERS.items() if not (ours and ("plain" in n or "peer" in n))
+            }
         if slices == LONG:
             contestants = {
                 n: (b, [*c, "--memory-limit", LONG_LIMIT], e) for n, (b, c, e) in OURS.items()
@@ -110,17 +132,20 @@ def run(folder: Path, repeats: int, *, ours: bool) -> dict:
             for name, (bundle, call, extra) in contestants.items():
                 if turn and (slices == LONG or any(word in name for word in SLOW)):
                     continue  # once
-                out = folder / f"{slices}_{slug(name)}.nii.gz"
+                out = folder / f"{slug(str(slices))}_{slug(name)}.nii.gz"
                 names = {"ct": scan, "out": out, "bundle": bundle}
-                names["report"] = folder / f"{slices}_{slug(bundle)}_report.json"
+                names["report"] = folder / f"{slug(str(slices))}_{slug(bundle)}_report.json"
+                if bundle == REFERENCE:
+                    reference = slug("reference network flare25_dw")
+                    names["report"] = folder / f"{slices}_{reference}_report.json"
                 if call[-1] == "{precision}":
                     engine = json.loads(names["report"].read_text())["engine"]
                     names["precision"] = engine["precision"]
                 cost = measured([part.format(**names) for part in call], extra)
                 if turn >= 0:
                     runs[name].append(cost)
-                report = folder / f"{slices}_{slug(name)}_report.json"
-                if turn >= 0 and "plain" not in name:
+                report = folder / f"{slug(str(slices))}_{slug(name)}_report.json"
+                if turn >= 0 and "plain" not in name and "peer" not in name:
                     reports[name].append(json.loads(report.read_text()))
                 print(slices, name, {key: round(value, 2) for key, value in cost.items()})
         rows[str(slices)] = {
@@ -199,6 +224,9 @@ def headline(found: dict) -> list[str]:
         ours = rows[str(slices)]
         cells = [f"{seconds(ours[name])} | {ours[name]['peak_mb']:.0f}" for name in OURS]
         lines.append(f"| {slices} | {' | '.join(cells)} | {paper_s or ''} |")
+    ours = rows[TRUNK]
+    cells = [f"{seconds(ours[name])} | {ours[name]['peak_mb']:.0f}" for name in OURS]
+    lines.append(f"| {TRUNK}: three abdomens in a row | {' | '.join(cells)} | |")
     ours = rows[str(LONG)]
     cells = [f"{seconds(ours[name])} | {ours[name]['peak_mb']:.0f}" for name in OURS]
     lines.append(f"| {LONG}, `--memory-limit {LONG_LIMIT}` | {' | '.join(cells)} | |")
@@ -231,7 +259,17 @@ def tables(found: dict) -> str:
     lines[-1] += "processes from .nii.gz to .nii.gz, all in turn, medians. Scans: `scans.py`."
     lines += ["", "- " + ", ".join(f"{key} {value}" for key, value in told.items()), ""]
     lines += [*headline(found), "", "![seconds by slices](speed.png)", ""]
-    lines += [f"## Other ways, {COMPARED} slices", ""]
+    lines += ["## Against the marks", "", "Measured, and in brackets what was aimed at.", ""]
+    lines += ["| 512x512 slices | " + " | ".join(f"`{n}`, s | MB" for n in MARKS_S) + " |"]
+    lines += ["|---" * (2 * len(MARKS_S) + 1) + "|"]
+    for slices in MARKS_S["default"]:
+        cells = []
+        for name in MARKS_S:
+            cost, mb = rows[slices][name], MARKS_MB[name].get(slices)
+            cells.append(f"{cost['seconds']:.2f} ({MARKS_S[name][slices]})")
+            cells.append(f"{cost['peak_mb']:.0f}" + (f" ({mb})" if mb else ""))
+        lines.append(f"| {slices} | {' | '.join(cells)} |")
+    lines += ["", f"## Other ways, {COMPARED} slices", ""]
     lines += ["| | seconds | times ours | CPU-seconds | peak MB | runs | voxels equal |"]
     lines += ["|---|---|---|---|---|---|---|"]
     for name, cost in compared.items():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 import viscera
 from tests.networks import PATCH_BODY, nearest_net, slices_body, write_bundle
 from viscera.bundle.read import read_bundle, read_look
-from viscera.bundle.spec import Look, Patch
+from viscera.bundle.spec import LookSettings, Patch
 from viscera.core.affine import Affine
 from viscera.core.boxes import widened
 from viscera.core.organs import ORGANS_BY_NAME
@@ -45,7 +45,7 @@ def test_the_box_is_what_is_seen_and_its_margins():
     labels[20:24, 10:13, 18:22] = LIVER
     labels[2, 2, 2:4] = LIVER  # two voxels are noise
     seen, grid = seen_in(labels)
-    box = seen.box(Look("look", margin_mm=8.0, above_mm=20.0))
+    box = seen.box(LookSettings("look", margin_mm=8.0, above_mm=20.0))
     for part, axis, low, high, mm in zip(
         box, grid.axes, (20, 10, 18), (24, 13, 22), (4.0, 2.0, 2.0), strict=True
     ):
@@ -58,7 +58,7 @@ def test_the_box_is_what_is_seen_and_its_margins():
 def test_a_part_that_was_searched_keeps_its_place():
     labels = np.zeros((40, 30, 40), np.uint8)
     labels[20:24, 10:13, 18:22] = LIVER
-    settings = Look("look", margin_mm=0.0, above_mm=0.0)
+    settings = LookSettings("look", margin_mm=0.0, above_mm=0.0)
     whole = seen_in(labels)[0].box(settings)
     part = slice(15, 30), slice(5, 20), slice(10, 30)
     assert seen_in(labels, part=part)[0].box(settings) == whole
@@ -66,7 +66,7 @@ def test_a_part_that_was_searched_keeps_its_place():
 
 def test_nothing_seen_is_said_and_nothing_is_left_out():
     seen, _ = seen_in(np.zeros((40, 30, 40), np.uint8))
-    assert seen.box(Look("look")) is None
+    assert seen.box(LookSettings("look")) is None
     assert [f.code for f in seen.findings()] == ["nothing-seen"]
 
 

@@ -208,7 +208,7 @@ class PostprocessStep:
 
 
 @dataclass(frozen=True)
-class Look:
+class LookSettings:
     """A coarse network that finds where organs are, so that the fine one sees only that part.
 
     Attributes:
@@ -270,7 +270,7 @@ class Bundle:
     labels: tuple[str, ...]
     patch: Patch | None = None
     slices: Slices | None = None
-    look: Look | None = None
+    look: LookSettings | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
     about: BundleInfo = field(default_factory=BundleInfo)
     folder: Path = Path()

@@ -51,7 +51,12 @@ class OnnxRuntimeEngine:
         self._input = inputs[0].name
 
     def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:  # noqa: ARG002
-        """See `Engine.run`; the runtime takes memory of its own."""
+        """See `Engine.run`.
+
+        Args:
+            batch: the network's input.
+            out: an earlier result that nobody needs any more; not used.
+        """
         scores: NDArray[np.float32] = self._session.run(None, {self._input: batch})[0]
         return scores
 

@@ -68,7 +68,12 @@ class OpenVinoEngine:
             self._compile(batch_shape(bundle), self.precision)
 
     def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:
-        """See `Engine.run`."""
+        """See `Engine.run`.
+
+        Args:
+            batch: the network's input.
+            out: an earlier result that nobody needs any more.
+        """
         if batch.shape != self._shape:
             self._compile(batch.shape, self.precision)
         try:

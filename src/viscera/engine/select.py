@@ -98,7 +98,12 @@ class FallbackEngine:
         return self._engine.parallel_requests
 
     def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:
-        """See `Engine.run`."""
+        """See `Engine.run`.
+
+        Args:
+            batch: the network's input.
+            out: an earlier result that nobody needs any more.
+        """
         while True:
             engine = self._engine
             try:

@@ -273,16 +273,16 @@ class Grid:
         columns, x = x_axis.to_scan.within(x_part.start, x_part.stop)
         target = self.orientation.view(out)[planes, rows, columns]
         table = np.asarray(label_ids, dtype=np.uint8)
-        known: dict[int, ClassSlice] = {}
+        at_hand: dict[int, ClassSlice] = {}  # by number, those of the window
         for window in slab_windows(slabs, z):
-            classes = map_over(ClassSlice.of, [window.slices[n] for n in window.fresh])
-            known = {n: known[n] for n in window.slices if n in known}
-            known |= dict(zip(window.fresh, classes, strict=True))
+            fresh = map_over(ClassSlice.of, [window.slices[n] for n in window.fresh])
+            at_hand = {n: at_hand[n] for n in window.slices if n in at_hand}
+            at_hand |= dict(zip(window.fresh, fresh, strict=True))
 
-            def write_plane(plane: PlaneBetween, known: dict[int, ClassSlice] = known) -> None:
-                found = upsample_classes(known[plane.low], known[plane.high], plane.share, y, x)
-                if found is not None:
-                    target[plane.number, *found.part] = table[found.classes]
+            def write_plane(plane: PlaneBetween, slices: dict[int, ClassSlice] = at_hand) -> None:
+                filled = upsample_classes(slices[plane.low], slices[plane.high], plane.share, y, x)
+                if filled is not None:
+                    target[plane.number, *filled.part] = table[filled.classes]
 
             for _ in map_over(write_plane, window.planes):
                 pass

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle.spec import Look
+from viscera.bundle.spec import LookSettings
 from viscera.core.boxes import Box, widened
 from viscera.core.volume import Volume
 from viscera.findings import Finding
@@ -46,7 +46,7 @@ class FirstLook:
     """
 
     network: Network
-    settings: Look
+    settings: LookSettings
 
     def grid(self, volume: Volume) -> Grid:
         """The coarse network's grid on a scan."""

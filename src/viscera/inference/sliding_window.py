@@ -168,17 +168,17 @@ def _blend_in_plane(
     result = np.empty(shape, dtype=np.float32)
     for rows, columns in product(y, x):
         target = result[:, rows.target, columns.target]
-        for count, (one_y, one_x) in enumerate(product(rows.parts, columns.parts)):
-            window = scores[one_y.window * windows_x + one_x.window]
-            own = window[0, :, number, one_y.within, one_x.within]
+        for count, (part_y, part_x) in enumerate(product(rows.parts, columns.parts)):
+            window = scores[part_y.window * windows_x + part_x.window]
+            part = window[0, :, number, part_y.within, part_x.within]
             if len(rows.parts) == len(columns.parts) == 1:  # it counts in full
-                copy_as_float32(own, target)
+                copy_as_float32(part, target)
                 continue
-            weight = np.multiply.outer(one_y.weight, one_x.weight)
+            weight = np.multiply.outer(part_y.weight, part_x.weight)
             if count == 0:
-                np.multiply(as_float32(own), weight, out=target)
+                np.multiply(as_float32(part), weight, out=target)
             else:
-                target += as_float32(own) * weight
+                target += as_float32(part) * weight
     return result
 
 

@@ -1,4 +1,4 @@
-"""Look: what a coarse network finds of a scan's organs, and the part that a fine one needs."""
+"""What a coarse network sees of a scan's organs, and the part that a fine one needs."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from itertools import compress
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.bundle.spec import Look
+from viscera.bundle.spec import LookSettings
 from viscera.core.boxes import Box, organ_box
 from viscera.core.organs import ORGANS_BY_ID
 from viscera.findings import Finding
@@ -58,11 +58,11 @@ class OrgansSeen:
         labels[(np.bincount(pieces.ravel()) < _LEAST_VOXELS)[pieces]] = 0
         return cls(labels, grid, part)
 
-    def box(self, look: Look) -> Box | None:
+    def box(self, settings: LookSettings) -> Box | None:
         """The box [z, y, x] in voxels of the scan around all that is seen; None if nothing is.
 
         Args:
-            look: how much is kept around it.
+            settings: how much is kept around it.
         """
         seen = organ_box(self.labels.T)
         if seen is None:
@@ -71,8 +71,8 @@ class OrgansSeen:
         z, y, x = (
             axis.source_part(
                 slice(whole.start + part.start, whole.start + part.stop),
-                before_mm=look.above_mm if end == "I" else look.margin_mm,
-                after_mm=look.above_mm if end == "S" else look.margin_mm,
+                before_mm=settings.above_mm if end == "I" else settings.margin_mm,
+                after_mm=settings.above_mm if end == "S" else settings.margin_mm,
             )
             for axis, whole, part, end in zip(
                 self.grid.axes, self.part, seen[::-1], towards, strict=True

@@ -14,7 +14,7 @@ from viscera.bundle.spec import (
     FORMAT,
     Bundle,
     BundleInfo,
-    Look,
+    LookSettings,
     ModelFile,
     NetworkInput,
     Patch,
@@ -54,7 +54,7 @@ class Recipe:
     slices: Slices | None = None
     patch: Patch | None = None
     labels: tuple[str, ...] = _ORGANS
-    look: Look | None = None
+    look: LookSettings | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
     data: DataSettings = field(default_factory=DataSettings)
     split: SplitSettings = field(default_factory=SplitSettings)

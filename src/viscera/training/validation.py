@@ -38,7 +38,12 @@ class TorchEngine:
         self._network, self._device = network, device
 
     def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:  # noqa: ARG002
-        """See `viscera.engine.protocol.Engine.run`."""
+        """See `viscera.engine.protocol.Engine.run`.
+
+        Args:
+            batch: the network's input.
+            out: an earlier result that nobody needs any more; not used.
+        """
         self._network.eval()
         mixed = torch.autocast(self._device.type, torch.bfloat16, enabled=self.precision == "bf16")
         with torch.inference_mode(), mixed:
