@@ -430,6 +430,34 @@ def test_fast_is_a_bundle(tmp_path, scans, monkeypatch):
     assert ends(*call, "-o", tmp_path / "e.nii.gz", "--fast", "-b", "default") == 2
 
 
+def test_the_core_needs_none_of_the_extras(tmp_path, scans, nearest):
+    """`pip install viscera` brings one engine, and no scipy, nibabel, torch or pydicom."""
+    script = (
+        "import sys\n"
+        "extras = 'scipy nibabel onnxruntime onnx torch pydicom highdicom gdcm'\n"
+        "sys.modules.update(dict.fromkeys(extras.split()))\n"
+        "from viscera.cli.main import main\n"
+        "main(sys.argv[1:])\n"
+    )
+
+    def run_core(*arguments):
+        call = [sys.executable, "-c", script, *map(str, arguments)]
+        return subprocess.run(call, capture_output=True, text=True, check=False)
+
+    out = tmp_path / "o.nii.gz"
+    call = ("segment", scans / "b.nii.gz", "-o", out, "-b", nearest, "-s", "-p", "--report")
+    done = run_core(*call, "-ot", "seg_nrrd")
+    assert done.returncode == 0, done.stderr
+    done = run_core("phantom", tmp_path / "phantom.nii.gz")
+    assert done.returncode == 0, done.stderr
+    done = run_core("evaluate", out, out)
+    assert done.returncode == 3
+    assert "pip install 'viscera[evaluate]'" in done.stderr
+    done = run_core("segment", scans / "b.nii.gz", "-b", nearest, "--engine", "onnxruntime")
+    assert done.returncode == 8
+    assert "pip install 'viscera[onnxruntime]'" in done.stderr
+
+
 @pytest.mark.hostile(76)
 @pytest.mark.skipif(sys.platform != "linux", reason="uses ulimit")
 @pytest.mark.parametrize("limit_kb", [600_000, 900_000, 1_200_000])

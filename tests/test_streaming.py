@@ -231,7 +231,7 @@ def has_bf16():
 @pytest.mark.skipif(sys.platform != "linux", reason="uses /proc")
 @pytest.mark.parametrize(
     ("bundle", "limit_mb", "limit_f32_mb"),
-    [("paper", 1250, 1250), ("fast", 1200, 1600), ("default", 1800, 2200)],
+    [("paper", 800, 950), ("fast", 950, 1500), ("default", 1300, 1900)],
 )
 def test_fifteen_hundred_slices_stay_within_a_limit(tmp_path, bundle, limit_mb, limit_f32_mb):
     """A body of 512 x 512 x 1500 under a limit, by the kernel's own count.
