@@ -94,7 +94,9 @@ def look_bundle(folder, look, fine_body=PATCH_BODY, rank=3):
         names = nearest_net(folder / name / "model.onnx", rank=axes)
         write_bundle(folder / name, body=body, labels=names)
     path = folder / "fine" / "bundle.toml"
-    path.write_text(path.read_text() + f'\n[look]\nbundle = "{look}"\nmargin_mm = 30.0\n')
+    path.write_text(
+        path.read_text() + f'\n[look]\nbundle = "{look}"\nmargin_mm = 30.0\nshortest_mm = 150.0\n'
+    )
     return folder / "fine"
 
 
@@ -153,11 +155,19 @@ def test_a_slice_network_sees_whole_slices_of_the_box(tmp_path):
 
 def test_a_short_body_is_seen_whole(tmp_path):
     fine = viscera.Predictor(look_bundle(tmp_path, look="../coarse"))
-    hu = no_organs((60, 50, 27))  # 216 mm
-    hu[25:35, 20:30, 12:18] = 112
+    hu = no_organs((60, 50, 18))  # 144 mm
+    hu[25:35, 20:30, 6:12] = 112
     found = fine.segment(hu, np.diag([-6.0, -6.0, 8.0, 1.0]))
-    assert found.provenance["grid"]["looked_at_zyx"][0] == [0, 27]
+    assert found.provenance["grid"]["looked_at_zyx"][0] == [0, 18]
     assert not {f.code for f in found.findings} & {"nothing-seen", "cut-lower", "cut-upper"}
+
+
+def test_a_body_with_organs_at_its_very_end_is_seen_whole(tmp_path):
+    fine = viscera.Predictor(look_bundle(tmp_path, look="../coarse"))
+    hu = no_organs((60, 50, 40))
+    hu[25:35, 20:30, 36:] = 112  # 32 mm, and 30 mm below
+    found = fine.segment(hu, np.diag([-6.0, -6.0, 8.0, 1.0]))
+    assert found.provenance["grid"]["looked_at_zyx"] == [[0, 40], [0, 38], [0, 45]]
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,7 @@ FOLDS = 4
 PUBLISHED = "flare25"  # weights to begin with
 SYNTHETIC_SCANS = 12
 FAST_MM = "[2.0, 2.0, 2.5]"
+FAST_FIELD_MM = "[340.0, 270.0]"  # with less it loses the vena cava of a scan
 LICENCE = "CC BY-NC-SA 4.0; research use, not a medical device"
 _CTS = (
     "CTs of BTCV (Synapse syn3193805, research use), TCIA (CC BY 3.0, 4.0), Medical Segmentation "
@@ -263,11 +264,12 @@ def averages(out: Path) -> None:
 
 def package(out: Path) -> None:
     """The packaged bundles, each only if it gives the labels of the averaged network."""
-    bundles, fast = ROOT / "src" / "viscera" / "bundles", f"input.spacing_mm={FAST_MM}"
+    bundles = ROOT / "src" / "viscera" / "bundles"
+    fast = (f"input.spacing_mm={FAST_MM}", f"look.field_mm={FAST_FIELD_MM}", "name=dwnet16.fast")
     for name, recipe, settings, data in (
         ("look", "look", ("loss.distillation=0.0",), LOOK_DATA),
         ("default", "default", (), DEFAULT_DATA),
-        ("fast", "default", (fast, "name=dwnet16.fast"), DEFAULT_DATA),
+        ("fast", "default", fast, DEFAULT_DATA),
         ("paper", "paper_strong", (), PAPER_DATA),
     ):
         weights = ROOT / "weights" / ("default" if name == "fast" else name)

@@ -26,7 +26,7 @@ class LookResult(NamedTuple):
 
     Attributes:
         organs: the box [z, y, x] in voxels of the scan that organs can lie in: all of the body
-            where no organ is seen, or where the body is too short to look.
+            where no organ is seen, or where the body or what is seen of organs is short.
         findings: what there is to say about it.
         need_mb: planned peak memory of the process.
     """
@@ -77,7 +77,7 @@ class FirstLook:
         """
         bundle, engine = self.network.bundle, self.network.load()
         part = grid.covering(body)
-        if (part[0].stop - part[0].start) * grid.spacing_mm[0] < self.settings.shortest_mm:
+        if not self._is_long(part[0], grid):
             return LookResult(body, [], 0.0)
         plan = replace(memory_plan, bundle=bundle).plan_windows(grid, part, engine.precision)
         slabs = self.network.scores(
@@ -89,9 +89,14 @@ class FirstLook:
         )
         seen = OrgansSeen.of(slabs, grid, part, bundle.label_ids)
         engine.release_memory()
-        box = seen.box(self.settings)
-        organs = body if box is None else self._field(box, grid, body)
+        box, organs = seen.box(self.settings), body
+        if box is not None and self._is_long(grid.covering(box)[0], grid):
+            organs = self._field(box, grid, body)
         return LookResult(organs, seen.findings(), plan.need_mb)
+
+    def _is_long(self, part: slice, grid: Grid) -> bool:
+        """Whether a part along z is long enough to rely on the look."""
+        return bool((part.stop - part.start) * grid.spacing_mm[0] >= self.settings.shortest_mm)
 
     def _field(self, box: Box, grid: Grid, body: Box) -> Box:
         """The box in voxels of the scan, no smaller in plane than the settings say."""
