@@ -329,6 +329,31 @@ def test_interruption_leaves_no_corrupt_output(tmp_path, scans, nearest, number,
     assert result.stderr.count("written in") + result.stderr.count("finished already") == 203
 
 
+@pytest.mark.hostile(73)
+@pytest.mark.skipif(sys.platform == "win32", reason="POSIX signals")
+@pytest.mark.parametrize("module", ["staging", "atomic_files"])
+def test_a_signal_at_the_first_step_of_a_removal_leaves_nothing(tmp_path, scans, nearest, module):
+    """Python runs handlers when a function begins, and so before its first line."""
+    script = (
+        "import os, signal, sys\n"
+        "from viscera.cli.main import main\n"
+        f"import viscera.runtime.{module} as module\n"
+        "remove = module.remove_part\n"
+        "def struck(path):\n"
+        "    module.remove_part = remove\n"
+        "    os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    remove(path)\n"
+        "module.remove_part = struck\n"
+        "main(sys.argv[1:])\n"
+    )
+    call = ["segment", scans, "-o", tmp_path / "out", "-b", nearest]
+    done = subprocess.run(
+        [sys.executable, "-c", script, *map(str, call)], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 143, done.stderr
+    assert not list((tmp_path / "out").rglob("*.part"))
+
+
 def test_python_takes_one_scan_or_several(tmp_path, scans, nearest):
     predictor = viscera.Predictor(nearest)
     one = viscera.segment_batch(scans / "c.nii", tmp_path / "one", predictor=predictor)

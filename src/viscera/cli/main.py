@@ -16,6 +16,7 @@ import click
 from viscera._version import __version__
 from viscera.cli._shared.terminal import echo
 from viscera.errors import VisceraError, command_line_wording
+from viscera.runtime.atomic_files import remove_unfinished_parts
 from viscera.runtime.resources import means_no_memory
 
 _CLEAN_UP_S = 5.0  # after a second signal
@@ -96,6 +97,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
             raise
         code = 0
     if received:
+        remove_unfinished_parts()
         echo("viscera: interrupted; nothing half-written was left", err=True)
         code = 128 + received[0]
     sys.exit(code)

@@ -19,6 +19,9 @@ from viscera.runtime.processes import process_is_alive, this_machine
 
 _PREFIX, _SUFFIX = ".viscera-", ".part"
 _OLDEST_S = 24 * 3600.0  # what is older was left by a process of another machine
+# What this process has begun and not finished. A signal may raise at the first step of the very
+# function that would remove it.
+_UNFINISHED: set[Path] = set()
 
 
 def check_absent(path: Path, *, overwrite: bool) -> None:
@@ -85,8 +88,7 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
     except OSError as error:
         raise not_writable(path, error) from error
     finally:
-        with suppress(OSError):
-            temporary.unlink()
+        remove_part(temporary)
 
 
 def part_path(folder: Path) -> Path:
@@ -97,7 +99,25 @@ def part_path(folder: Path) -> Path:
     Args:
         folder: where the finished files go.
     """
-    return folder / f"{_PREFIX}{_machine_key()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+    name = f"{_PREFIX}{_machine_key()}-{os.getpid()}-{secrets.token_hex(4)}{_SUFFIX}"
+    _UNFINISHED.add(folder / name)
+    return folder / name
+
+
+def remove_part(path: Path) -> None:
+    """Remove what `part_path` named, a file or a folder, if it has not got its final name."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink()
+    _UNFINISHED.discard(path)
+
+
+def remove_unfinished_parts() -> None:
+    """Remove all that this process has begun and not finished; for one that is about to end."""
+    for path in tuple(_UNFINISHED):
+        remove_part(path)
 
 
 def remove_abandoned_parts(folder: Path) -> None:
@@ -112,10 +132,7 @@ def remove_abandoned_parts(folder: Path) -> None:
             is_gone = machine == _machine_key() and not process_is_alive(this_machine(), int(pid))
             if not is_gone and time.time() - path.stat().st_mtime < _OLDEST_S:
                 continue
-            if path.is_dir() and not path.is_symlink():
-                shutil.rmtree(path, ignore_errors=True)
-            else:
-                path.unlink()
+            remove_part(path)
 
 
 @cache

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from viscera.runtime.atomic_files import not_writable, part_path, remove_abandoned_parts
+from viscera.runtime.atomic_files import (
+    not_writable,
+    part_path,
+    remove_abandoned_parts,
+    remove_part,
+)
 
 
 @contextmanager
@@ -30,16 +34,7 @@ def staging_folder(beside: Path) -> Iterator[Path]:
             raise not_writable(beside, error) from error
         yield folder
     finally:
-        _remove_folder(folder)
-
-
-def _remove_folder(folder: Path) -> None:
-    """Remove a folder; an interruption on the way is passed on when it is gone."""
-    try:
-        shutil.rmtree(folder, ignore_errors=True)
-    except BaseException:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
+        remove_part(folder)
 
 
 def move_together(
