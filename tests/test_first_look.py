@@ -88,7 +88,7 @@ def no_organs(shape):
 
 
 def look_bundle(folder, look, fine_body=PATCH_BODY, rank=3):
-    """A bundle whose look is another one beside it."""
+    """A bundle, and beside it the one that looks first for it."""
     for name, body, axes in (("fine", fine_body, rank), ("coarse", PATCH_BODY, 3)):
         (folder / name).mkdir()
         names = nearest_net(folder / name / "model.onnx", rank=axes)

@@ -10,7 +10,7 @@ KINDS = {348: nib.Nifti1Header, 540: nib.Nifti2Header}
 
 
 def random_header(kind, endianness, seed):
-    """A header whose every field holds something of its own."""
+    """A header with something different in every field."""
     random = np.random.default_rng(seed)
     header = kind(endianness=endianness)
     fields = header.structarr

@@ -218,7 +218,7 @@ class LookSettings:
         above_mm: the same towards the head: the esophagus in the chest is what it loses first.
         field_mm: along x, y; the network sees no less of the body, as it knows organs by what is
             around them, and normalises by all that it sees.
-        shortest_mm: a body that is shorter along z, or whose part with organs is, is seen whole:
+        shortest_mm: if the body or its part with organs is shorter along z, all of it is seen:
             little would be saved, and a coarse network errs most often where it sees little.
     """
 

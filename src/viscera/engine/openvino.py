@@ -119,17 +119,9 @@ class OpenVinoEngine:
         """All that a compiled network depends on."""
         cpu = self._core.get_property("CPU", "FULL_DEVICE_NAME")
         able = self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        return repr(
-            (
-                self._sha256,
-                self._full_version,
-                cpu,
-                able,
-                shape,
-                sorted(settings.items()),
-                "bf16 out",
-            )
-        )
+        scores = self._model.outputs[0].get_element_type().get_type_name()
+        network = (self._sha256, self._full_version, scores, shape)
+        return repr((*network, cpu, able, sorted(settings.items())))
 
 
 def _import_openvino() -> Any:

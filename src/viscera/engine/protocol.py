@@ -41,7 +41,7 @@ class Engine(Protocol):
     def run(self, batch: NDArray[np.float32], out: Scores | None = None) -> Scores:
         """Scores of a batch: (N, C, z, y, x) or (N, C, y, x) in, the same with classes as C out.
 
-        As many threads may call at once as there are `parallel_requests`.
+        As many threads may call at a time as there are `parallel_requests`.
 
         Args:
             batch: the network's input.

@@ -21,7 +21,7 @@ from viscera.runtime.resources import (
 )
 
 # Fastest first, as measured in benchmarks/speed.py; `auto` tries them in this order. The second is
-# an extra of its own: one engine is enough, and each takes a hundred megabytes.
+# an extra: one engine is enough, and each takes a hundred megabytes.
 ENGINES = ("openvino", "onnxruntime")
 # What the libraries of an engine reserve, with the smallest packaged network, by VmSize.
 _LEAST_ADDRESSES_MB = 500.0

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +16,7 @@ from viscera.core.affine import Affine
 from viscera.core.boxes import Box
 from viscera.core.volume import Labels
 from viscera.grid.orientation import Orientation, ScanPlane
+from viscera.grid.plane_mixer import PlaneMixer, WeightedPlane
 from viscera.grid.resample import Taps
 from viscera.grid.slab_windows import PlaneBetween, ScoreSlab, slab_windows
 from viscera.grid.upsample import ClassSlice, upsample_classes
@@ -303,7 +303,7 @@ def fill_grids(
         Of each grid (Z, Y, X) float32.
     """
     results = [np.empty(grid.shape, dtype=np.float32) for grid in grids]
-    mixers = [_PlaneMixer(grid.axes[0].to_network) for grid in grids]
+    mixers = [PlaneMixer(grid.axes[0].to_network) for grid in grids]
 
     def resample(plane: ScanPlane) -> list[NDArray[np.float32] | None]:
         return [
@@ -319,42 +319,3 @@ def fill_grids(
                     for number, parts in mixer.add(plane.number, image):
                         grid.mix(parts, result[number])
     return results
-
-
-class WeightedPlane(NamedTuple):
-    """A resampled plane [y, x], and how much it counts in a slice of the network's grid."""
-
-    image: NDArray[np.float32]
-    weight: float
-
-
-class _PlaneMixer:
-    """Keeps resampled planes of a scan until the last network slice made of them is complete."""
-
-    def __init__(self, taps: Taps) -> None:
-        self._weights = [taps.weights_of(number) for number in range(len(taps))]
-        self._users: dict[int, list[int]] = defaultdict(list)
-        for number, weights in enumerate(self._weights):
-            for source in weights:
-                self._users[source].append(number)
-        self._missing = [len(weights) for weights in self._weights]
-        self._images: dict[int, NDArray[np.float32]] = {}
-
-    def needs(self, source: int) -> bool:
-        """Whether some network slice is made of this plane of the scan."""
-        return source in self._users
-
-    def add(
-        self, source: int, image: NDArray[np.float32]
-    ) -> Iterator[tuple[int, list[WeightedPlane]]]:
-        """Take a plane; yields the network slices it completes, and what they are made of."""
-        self._images[source] = image
-        for number in self._users[source]:
-            self._missing[number] -= 1
-            if not self._missing[number]:
-                weights = self._weights[number].items()
-                yield number, [WeightedPlane(self._images[s], w) for s, w in weights]
-        neighbours = {s for number in self._users[source] for s in self._weights[number]}
-        for other in neighbours & self._images.keys():
-            if not any(self._missing[number] for number in self._users[other]):
-                del self._images[other]

@@ -82,7 +82,7 @@ class MemoryPlan:
         require_memory(need_mb, self.limit_mb, what=what, remedy=remedy, where=self.volume.name)
 
     def require_reading(self) -> None:
-        """Stop before a scan is read whose grids do not fit.
+        """Stop before a scan is read if its grids do not fit.
 
         Raises:
             ResourceError: more than the limit.

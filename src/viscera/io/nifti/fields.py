@@ -1,6 +1,7 @@
 """The fields of both NIfTI headers, as nifti1.h and nifti2.h lay them out.
 
-They are read and written here and not by nibabel, whose import takes longer than reading a scan.
+They are read and written here and not by nibabel: to import it takes a fifth of a second, a tenth
+of a whole run.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-# A header in little-endian order: an array without axes, whose fields are got and set by name.
+# A header in little-endian order: an array without axes; its fields are got and set by name.
 HeaderFields = NDArray[np.void]
 
 _TRANSFORM_FIELDS_1: list[Any] = [
@@ -69,7 +70,7 @@ def load_header(block: bytes) -> HeaderFields:
 
 
 def new_header(matrix: NDArray[np.float64], *, has_right_angles: bool) -> HeaderFields:
-    """A NIfTI-1 header whose forms are an affine.
+    """A NIfTI-1 header that says an affine in its forms.
 
     Args:
         matrix: (4, 4), voxel indices to RAS millimetres.
