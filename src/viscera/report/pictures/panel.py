@@ -20,7 +20,7 @@ WINDOW_HU = (-160.0, 240.0)
 GAP_PX = 14
 INK, DIM, PAPER = (236, 238, 240), (142, 148, 156), (13, 15, 18)
 _AROUND_MM = 45.0  # what is shown around the organs
-_SHARPER = 3  # contours are drawn larger by this and averaged down
+_SHARPER = 3  # contours are found on pixels smaller by this
 
 
 @dataclass(frozen=True)
@@ -49,21 +49,16 @@ def draw_cut(
     height_mm, width_mm = plane.size_mm
     scale = min(height / height_mm, most_width / width_mm)
     size = (max(1, round(width_mm * scale)), max(1, round(height_mm * scale)))
-    big = (size[0] * _SHARPER, size[1] * _SHARPER)
     low, high = WINDOW_HU
     grey = np.clip((plane.hu.astype(np.float32) - low) / (high - low), 0, 1) * 255
-    picture = np.empty((*big[::-1], 3), dtype=np.float32)
-    picture[...] = np.asarray(_resized(grey, big))[..., None]
+    picture = np.repeat(np.asarray(_resized(grey, size))[..., None], 3, axis=2)
     for organ in organs:
         mask = plane.labels == organ.id
         if mask.any():
             _draw_organ(picture, mask, np.array(organ.colour, dtype=np.float32), fill)
     panel = Image.new("RGB", (size[0], height), (0, 0, 0))
-    small = Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).resize(
-        size, Image.Resampling.BOX
-    )
     top = (height - size[1]) // 2
-    panel.paste(small, (0, top))
+    panel.paste(Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)), (0, top))
     pen = ImageDraw.Draw(panel)
     middle_x, middle_y = size[0] / 2, height / 2
     spots = zip(
@@ -81,24 +76,27 @@ def draw_cut(
 def _draw_organ(
     picture: NDArray[np.float32], mask: NDArray[np.bool_], colour: NDArray[np.float32], fill: float
 ) -> None:
-    """Fill and outline one organ in place; only the part of the picture around it is touched."""
+    """Fill and outline one organ in place; only the part of the picture around it is touched.
+
+    Its outline is found on pixels smaller by `_SHARPER`, which are then averaged.
+    """
     spans = []
-    for length, big, axis in zip(mask.shape, picture.shape, (1, 0), strict=False):
+    for length, pixels, axis in zip(mask.shape, picture.shape, (1, 0), strict=False):
         present = np.flatnonzero(mask.any(axis=axis))
-        factor = big / length
+        factor = pixels / length
         first = max(0, math.floor((present[0] - 1) * factor))
-        stop = min(big, math.ceil((present[-1] + 2) * factor))
+        stop = min(pixels, math.ceil((present[-1] + 2) * factor))
         spans.append((first, stop, factor))
     (top, bottom, y), (left, right, x) = spans
     # Interpolated and cut at one half, so that thick slices give smooth outlines.
     plane = Image.fromarray(np.ascontiguousarray(mask, dtype=np.float32))
     box = (left / x, top / y, right / x, bottom / y)
-    size = (right - left, bottom - top)
+    size = ((right - left) * _SHARPER, (bottom - top) * _SHARPER)
     inside = np.asarray(plane.resize(size, Image.Resampling.BILINEAR, box=box)) > 0.5
-    edge = inside & ~_erode_mask(inside, 2 * _SHARPER - 1)
+    core = _erode_mask(inside, 2 * _SHARPER - 1)
+    cover = fill * _averaged(core) + _averaged(inside & ~core)
     part = picture[top:bottom, left:right]
-    part[inside] += (colour - part[inside]) * fill
-    part[edge] = colour
+    part += (colour - part) * cover[..., None]
 
 
 def organ_surroundings(labels: Labels, spacing_mm: tuple[float, float, float]) -> Box:
@@ -123,6 +121,13 @@ def organ_surroundings(labels: Labels, spacing_mm: tuple[float, float, float]) -
 def _resized(image: NDArray[Any], size: tuple[int, int]) -> Image.Image:
     plane = Image.fromarray(np.ascontiguousarray(image, dtype=np.float32))
     return plane.resize(size, Image.Resampling.BILINEAR)
+
+
+def _averaged(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
+    """The share of the mask in every pixel of the picture."""
+    rows, columns = (length // _SHARPER for length in mask.shape)
+    small = mask.reshape(rows, _SHARPER, columns, _SHARPER)
+    return small.sum(axis=(1, 3), dtype=np.float32) / _SHARPER**2
 
 
 def _erode_mask(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:
