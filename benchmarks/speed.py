@@ -89,6 +89,7 @@ def measured(call: list[str], extra: dict[str, str]) -> dict[str, float]:
     """Seconds, CPU-seconds and peak MB of a whole process."""
     start = time.perf_counter()
     environment = {"OMP_WAIT_POLICY": "PASSIVE", **os.environ, **extra}
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)  # pip compiles what it installs
     process = subprocess.Popen(call, stdout=subprocess.DEVNULL, env=environment)
     _, status, usage = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start

@@ -9,7 +9,6 @@ from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
 from viscera.dicom.read.files import looks_like_dicom
-from viscera.dicom.read.open_series import find_series
 from viscera.errors import UsageError, VisceraError, option
 from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
@@ -152,6 +151,10 @@ def _own_series(files: Sequence[Path]) -> dict[Path, str]:
     for folder in folders:
         for above in folder.parents:
             below.setdefault(above, []).append(folder)
+    if not below:
+        return {}
+    from viscera.dicom.read.open_series import find_series  # slow to import
+
     chosen: dict[Path, str] = {}
     for folder in folders:
         if folder not in below:

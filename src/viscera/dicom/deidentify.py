@@ -14,7 +14,7 @@ from typing import Any
 from viscera.core.volume import Volume
 from viscera.dicom.read.files import begins_as_dicom, list_files
 from viscera.dicom.read.header import DicomHeader, read_header
-from viscera.dicom.read.lazy_voxels import DicomVoxels
+from viscera.dicom.read.stack import SliceStack
 from viscera.dicom.read.slices import CT_CLASSES
 from viscera.dicom.write.references import read_reference_header
 from viscera.errors import VisceraError
@@ -202,9 +202,10 @@ def _month_number(token: str) -> int | None:
 
 def patient_identity(volume: Volume) -> dict[str, str]:
     """Patient, study and series as the source's header has them; empty for other sources."""
-    if not isinstance(volume.voxels, DicomVoxels):
+    stack = volume.slice_stack
+    if not isinstance(stack, SliceStack):
         return {}
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # they quote values
-        source: Any = read_reference_header(volume.voxels.stack.slices[0])
+        source: Any = read_reference_header(stack.slices[0])
         return {keyword: str(source.get(keyword) or "") for keyword in _REPORTED}

@@ -14,7 +14,6 @@ from viscera.core.hu import to_hu
 from viscera.core.label_map import LabelMap
 from viscera.core.volume import Volume
 from viscera.dicom.read.files import looks_like_dicom
-from viscera.dicom.read.open_series import open_series
 from viscera.errors import InputError, option
 from viscera.io.byte_reader import ByteReader
 from viscera.io.metaimage import read_metaimage
@@ -155,6 +154,8 @@ def open_volume(
     if looks_like_dicom(path):
         if volume_index is not None:
             raise _no_volumes("DICOM", path)
+        from viscera.dicom.read.open_series import open_series  # slow to import
+
         return open_series(
             path,
             series=series,
