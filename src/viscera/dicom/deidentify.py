@@ -14,8 +14,8 @@ from typing import Any
 from viscera.core.volume import Volume
 from viscera.dicom.read.files import begins_as_dicom, list_files
 from viscera.dicom.read.header import DicomHeader, read_header
-from viscera.dicom.read.stack import SliceStack
 from viscera.dicom.read.slices import CT_CLASSES
+from viscera.dicom.read.stack import SliceStack
 from viscera.dicom.write.references import read_reference_header
 from viscera.errors import VisceraError
 
