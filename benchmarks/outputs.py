@@ -33,10 +33,10 @@ def measure(path: Path) -> dict[str, float]:
     segmentation = viscera.segment(path)
     labels = segmentation.labels
     cuts = choose_cuts(labels, segmentation.affine)
-    scan = scan_pass(segmentation.volume, labels, cuts.at)
+    scan = scan_pass(segmentation.volume, labels, [cuts.at])
     parts: dict[str, Callable[[], object]] = {
         "read the scan alone": lambda: [None for _ in segmentation.volume.slabs()],
-        "read again": lambda: scan_pass(segmentation.volume, labels, cuts.at),
+        "read again": lambda: scan_pass(segmentation.volume, labels, [cuts.at]),
         "statistics": lambda: measure_organs(segmentation, scan),
         "preview": lambda: preview_png(
             segmentation, choose_cuts(labels, segmentation.affine), scan

@@ -32,7 +32,7 @@ def case(codes="LPS", spacing=(2.0, 2.0, 4.0)):
 
 def planes_of(segmentation):
     cuts = choose_cuts(segmentation.labels, segmentation.affine)
-    scan = scan_pass(segmentation.volume, segmentation.labels, cuts.at)
+    scan = scan_pass(segmentation.volume, segmentation.labels, [cuts.at])
     return upright_cuts(segmentation, cuts, scan)
 
 

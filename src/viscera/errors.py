@@ -5,6 +5,7 @@
       InputError                    3   a file is unreadable, or is no CT volume
       MissingExtraError             3   a package of an optional extra is not installed
       NothingToSegmentError         4   readable, but there is nothing to segment (strict)
+      DoubtfulResultError           4   a scan with a warning, or an organ that failed (strict)
       OutputError                   5   a result cannot be written, or would overwrite
       BatchError                    6   some cases of a batch failed
       ResourceError                 7   more memory is needed than there is
@@ -148,6 +149,12 @@ class MissingExtraError(VisceraError):
 
 class NothingToSegmentError(VisceraError):
     """A readable volume in which there is nothing to segment."""
+
+    exit_code = 4
+
+
+class DoubtfulResultError(VisceraError):
+    """Strict: a scan has a warning, or an organ cannot be trusted."""
 
     exit_code = 4
 

@@ -17,6 +17,7 @@ from viscera.core.volume import Labels, Volume, blank_labels
 from viscera.engine.protocol import Engine
 from viscera.engine.select import FallbackEngine
 from viscera.errors import NothingToSegmentError, UsageError
+from viscera.examine.examine import examine_scan
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
 from viscera.grid.shear import labels_to_sheared, straighten
@@ -29,10 +30,13 @@ from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
 from viscera.localise.preprocess import crop_to_box, preprocess
 from viscera.postprocess.chain import postprocess
+from viscera.quality.features import organ_features
+from viscera.quality.score_evidence import ScoreWitness
+from viscera.quality.verdict import judge_organs
 from viscera.runtime.digests import digest_of
 from viscera.runtime.resources import thread_count
 from viscera.runtime.stages import Progress, Stages
-from viscera.segmentation import Segmentation
+from viscera.segmentation import Segmentation, cut_organs
 
 
 class Predictor:
@@ -151,12 +155,12 @@ class Predictor:
                 scan = preprocess(upright, grids, map_over=pool.map, on_progress=on_share)
                 findings += upright.findings[len(volume.findings) :]
                 findings += scan.findings
-                checking = pool.submit(
-                    check_values, scan.overview.hu, where=volume.name, strict=strict
-                )
-                body = organs = scan.overview.box()
-                look_mb = 0.0
-                findings += checking.result()
+                overview = scan.overview
+                checking = pool.submit(check_values, overview.hu, where=volume.name, strict=strict)
+                body = organs = overview.box()
+                look_mb, seen = 0.0, None
+                hu_findings = checking.result()
+                findings += hu_findings
             with stages.stage("load"):
                 engine = loading.result()
             if self._look is not None:
@@ -170,7 +174,7 @@ class Predictor:
                         on_progress=on_share,
                     )
                 organs, findings = look.organs, [*findings, *look.findings]
-                look_mb = look.need_mb
+                look_mb, seen = look.need_mb, look.seen
             grid = grids[0]
             box = self._box(grid, organs, body)
             planes = crop_to_box(scan.planes[0], box)
@@ -188,11 +192,28 @@ class Predictor:
                     pool=pool,
                     on_progress=on_share,
                 )
+                witness = ScoreWitness(grid, self.bundle.label_ids)
+                slabs = witness.pass_through(slabs, planes, map_over=pool.map)
                 grid.undo(slabs, self.bundle.label_ids, labels, box=box, map_over=pool.map)
                 engine.release_memory()
                 del planes
         with stages.stage("postprocess"):
-            findings += postprocess(labels, upright.affine, self.bundle.postprocess)
+            cleaned = postprocess(labels, upright.affine, self.bundle.postprocess)
+            findings += cleaned.findings
+            features = organ_features(
+                self.bundle.organs,
+                witness.organs(),
+                cleaned.pieces,
+                None if seen is None else seen.agreement(labels),
+                affine=upright.affine,
+                shape=upright.shape,
+                cut_organs=cut_organs(labels, self.bundle.organs),
+                doubtful_hu=bool(hu_findings),
+            )
+            examination = examine_scan(
+                overview, labels, upright.affine, self.bundle.organs, features
+            )
+            findings += examination.findings
             if upright is not volume:
                 labels = labels_to_sheared(labels, upright.affine, volume)
         findings += self._result_findings(engine, labels, volume, strict=strict)
@@ -200,6 +221,8 @@ class Predictor:
             labels=labels,
             volume=volume,
             organs=self.bundle.organs,
+            quality=judge_organs(features),
+            examination=examination,
             findings=tuple(findings),
             provenance=self._provenance(engine, grid, box, plan),
             stages=stages,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.core.affine import Affine
+from viscera.core.examination import ScanExamination
+from viscera.core.organ_quality import OrganQuality
 from viscera.core.organs import ORGANS_BY_ID, Organ, select_organs
 from viscera.core.volume import Labels, Volume, keep_labels
 from viscera.findings import Finding
@@ -26,7 +28,9 @@ class Segmentation:
         labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.ORGANS`.
         volume: the CT that was segmented; its affine is the labels' affine.
         organs: those that the network can find, present in the scan or not.
-        findings: what was noticed from reading to post-processing.
+        quality: how far each organ can be trusted, by its name.
+        examination: what the scan shows and in what state it is; None if nobody examined it.
+        findings: what was noticed from reading to the result, the examination's among them.
         provenance: what made it: versions, bundle, engine and grid, JSON-ready.
         stages: seconds and peak memory of every stage.
     """
@@ -34,6 +38,8 @@ class Segmentation:
     labels: Labels
     volume: Volume
     organs: tuple[Organ, ...]
+    quality: Mapping[str, OrganQuality] = field(default_factory=dict)
+    examination: ScanExamination | None = None
     findings: tuple[Finding, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     stages: Stages | None = None
@@ -76,11 +82,7 @@ class Segmentation:
 
         Their volumes are lower bounds.
         """
-        # Indexed: `take` would first copy the whole map into C order.
-        along_each_axis = (np.moveaxis(self.labels, axis, 0) for axis in range(3))
-        faces = [labels[end] for labels in along_each_axis for end in (0, -1)]
-        border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
-        return tuple(organ.name for organ in self.organs if organ.id in border)
+        return cut_organs(self.labels, self.organs)
 
     def only(self, organs: Sequence[Organ | str]) -> Segmentation:
         """The same result with all other organs removed.
@@ -96,6 +98,7 @@ class Segmentation:
             self,
             labels=keep_labels(self.labels, {organ.id for organ in selected}),
             organs=tuple(organ for organ in self.organs if organ in selected),
+            quality={o.name: self.quality[o.name] for o in selected if o.name in self.quality},
         )
 
     def save(
@@ -156,3 +159,17 @@ class Segmentation:
         """
         request = self.provenance.get("signature", "viscera")
         return f"{request} {self.provenance.get('computed_by', '')}".rstrip()
+
+
+def cut_organs(labels: Labels, organs: Sequence[Organ]) -> tuple[str, ...]:
+    """Names of the organs that reach the first or last voxel of some axis.
+
+    Args:
+        labels: [i, j, k] uint8 label map.
+        organs: of which to tell.
+    """
+    # Indexed: `take` would first copy the whole map into C order.
+    along_each_axis = (np.moveaxis(labels, axis, 0) for axis in range(3))
+    faces = [lines[end] for lines in along_each_axis for end in (0, -1)]
+    border = set(np.concatenate([np.unique(face) for face in faces]).tolist())
+    return tuple(organ.name for organ in organs if organ.id in border)

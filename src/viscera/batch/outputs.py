@@ -44,6 +44,7 @@ class OutputOptions:
         statistics: volumes and HU, JSON and CSV.
         preview: a picture, PNG.
         report: what was done, JSON.
+        html: pictures, volumes, verdicts and findings on one page that opens offline.
         tables: ITK-SNAP's label file and Slicer's colour table.
         output_types: other types of the labels: dicom_seg, dicom_rtstruct, seg_nrrd.
         labelmap: DICOM SEG in its newer form.
@@ -55,6 +56,7 @@ class OutputOptions:
     statistics: bool = False
     preview: bool = False
     report: bool = False
+    html: bool = False
     tables: bool = False
     output_types: tuple[str, ...] = ()
     labelmap: bool = False
@@ -107,6 +109,8 @@ class CaseOutputs:
             files |= {self.beside("_statistics.json"): "", self.beside("_statistics.csv"): ""}
         if options.preview:
             files[self.beside("_preview.png")] = ""
+        if options.html:
+            files[self.beside(".html")] = f"keep_phi={self.keep_phi}"
         if options.tables:
             files |= {self.beside("_itksnap.txt"): "", self.beside("_slicer.ctbl"): ""}
         if options.report:
@@ -232,7 +236,7 @@ class CaseOutputs:
                 write_itksnap_labels(self.beside("_itksnap.txt"), organs)
                 write_slicer_colours(self.beside("_slicer.ctbl"), organs)
         statistics: dict[str, Any] = {}
-        if options.statistics or options.preview:
+        if options.statistics or options.preview or options.html:
             statistics = self._write_from_scan(segmentation, stages)
         report = run_report(segmentation, options.wording)
         if statistics:
@@ -287,29 +291,40 @@ class CaseOutputs:
         return files_of_other_work(self.record_path, self.signature, beside=place)
 
     def _write_from_scan(self, segmentation: Segmentation, stages: Stages) -> dict[str, Any]:
-        """Write statistics and preview, for which the scan is read once more; the statistics."""
+        """Write statistics, preview and page, for which the scan is read once more."""
+        from viscera.report.html.case_page import case_page
         from viscera.report.organ_statistics import measure_organs, statistics_csv
+        from viscera.report.pictures.organ_strip import organ_cuts, points_of
         from viscera.report.pictures.preview import choose_cuts, preview_png
         from viscera.report.scan_pass import scan_pass
 
         options, labels = self.options, segmentation.labels
-        cuts = choose_cuts(labels, segmentation.affine) if options.preview else None
+        is_shown = options.preview or options.html
+        cuts = choose_cuts(labels, segmentation.affine) if is_shown else None
+        by_organ = organ_cuts(segmentation) if options.html else {}
         with stages.stage("reread"):
-            scan = scan_pass(segmentation.volume, labels, cuts.at if cuts else None)
+            points = [*([cuts.at] if cuts else []), *points_of(by_organ)]
+            scan = scan_pass(segmentation.volume, labels, points)
+        with stages.stage("statistics"):
+            rows = measure_organs(segmentation, scan)
         statistics: dict[str, Any] = {}
         if options.statistics:
-            with stages.stage("statistics"):
-                rows = measure_organs(segmentation, scan)
-                statistics = {row.organ: row.as_dict() for row in rows}
-                self._write_json("_statistics.json", statistics)
-                text = statistics_csv(segmentation.volume.name, rows)
-                write_text(self.beside("_statistics.csv"), text)
+            statistics = {row.organ: row.as_dict() for row in rows}
+            self._write_json("_statistics.json", statistics)
+            text = statistics_csv(segmentation.volume.name, rows)
+            write_text(self.beside("_statistics.csv"), text)
+        if cuts is not None:
+            with stages.stage("preview"):
+                picture = preview_png(segmentation, cuts, scan)
         if options.preview:
-            with (
-                stages.stage("preview"),
-                atomic_write(self.beside("_preview.png")) as file,
-            ):
-                file.write(preview_png(segmentation, cuts, scan))
+            with atomic_write(self.beside("_preview.png")) as file:
+                file.write(picture)
+        if options.html:
+            with stages.stage("page"):
+                page = case_page(
+                    segmentation, scan, by_organ, rows, picture, wording=options.wording
+                )
+            write_text(self.beside(".html"), page)
         return statistics
 
     def _write_json(self, suffix: str, content: dict[str, Any]) -> None:

@@ -44,6 +44,7 @@ _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 @click.option("-s", "--statistics", is_flag=True, help="Also write volumes and HU, JSON and CSV.")
 @click.option("-p", "--preview", is_flag=True, help="Also write a picture.")
 @click.option("--report", is_flag=True, help="Also write what was done, as JSON.")
+@click.option("--html", is_flag=True, help="Also write a page with pictures, volumes, verdicts.")
 @click.option("--tables", is_flag=True, help="Also write ITK-SNAP's and Slicer's label tables.")
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @click.option("--strict", is_flag=True, help="Refuse scans that need an assumption or a warning.")
@@ -83,6 +84,7 @@ def command(
     statistics: bool,
     preview: bool,
     report: bool,
+    html: bool,
     tables: bool,
     overwrite: bool,
     strict: bool,
@@ -138,6 +140,7 @@ def command(
             statistics=statistics,
             preview=preview,
             report=report,
+            html=html,
             tables=tables,
             output_types=output_type,
             labelmap=labelmap,
@@ -207,8 +210,11 @@ def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
         ]
     for name, volume_ml in report["volumes_ml"].items():
         volume = f"{volume_ml:9.1f} ml" if volume_ml >= 0.05 else "     <0.1 ml"
-        cut = "  cut by the scan" if name in report["cut_organs"] else ""
-        lines.append(f"  {name:20} {volume if volume_ml else '     none'}{cut}")
+        quality = report["quality"].get(name)
+        notes = quality["reasons"] if quality else ()
+        verdict = f"  {quality['verdict']:5}" if quality else ""
+        text = f"  {name:20} {volume if volume_ml else '     none':12}{verdict}"
+        lines.append(f"{text}  {'; '.join(notes)}".rstrip())
     return [*lines, f"{case.labels_path}: written in {report['seconds']:.1f} s"]
 
 

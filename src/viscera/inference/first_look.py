@@ -29,11 +29,13 @@ class LookResult(NamedTuple):
             where no organ is seen, or where the body or what is seen of organs is short.
         findings: what there is to say about it.
         need_mb: planned peak memory of the process.
+        seen: what the coarse network saw; None where the body is too short for a look.
     """
 
     organs: Box
     findings: list[Finding]
     need_mb: float
+    seen: OrgansSeen | None = None
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ class FirstLook:
         box, organs = seen.box(self.settings), body
         if box is not None and self._is_long(grid.covering(box)[0], grid):
             organs = self._field(box, grid, body)
-        return LookResult(organs, seen.findings(), plan.need_mb)
+        return LookResult(organs, seen.findings(), plan.need_mb, seen)
 
     def _is_long(self, part: slice, grid: Grid) -> bool:
         """Whether a part along z is long enough to rely on the look."""

@@ -36,7 +36,7 @@ def body_box(
         also: [y, x] what must lie within too.
     """
     worn = _shell_pixels(spacing_mm)
-    body = _body_mask(dense, spacing_mm)
+    body = body_mask(dense, spacing_mm)
     if not body.any():
         body = np.ones_like(dense)
     outline: Mask = np.asarray(body.any(axis=0))
@@ -61,7 +61,7 @@ def trunk_slices(dense: Mask, spacing_mm: tuple[float, float, float]) -> slice:
         dense: [z, y, x] what is as dense as a body; z runs towards the head.
         spacing_mm: of z, y and x.
     """
-    body = _body_mask(dense, spacing_mm[1:])
+    body = body_mask(dense, spacing_mm[1:])
     filled = np.flatnonzero(body.any(axis=(1, 2)))
     if not filled.size:
         return slice(0, len(dense))
@@ -102,8 +102,13 @@ def _piece_sizes(plane: Mask, spacing_x_mm: float) -> tuple[list[int], float]:
     return sorted(areas[areas > 0].tolist(), reverse=True), width_mm
 
 
-def _body_mask(dense: Mask, spacing_mm: Sequence[float]) -> Mask:
-    """All large pieces that remain after erosion in plane."""
+def body_mask(dense: Mask, spacing_mm: Sequence[float]) -> Mask:
+    """All large pieces that remain after erosion in plane; thin things such as a table do not.
+
+    Args:
+        dense: [z, y, x] what is as dense as a body.
+        spacing_mm: of y and x.
+    """
     inner = dense
     for axis, n in zip((1, 2), _shell_pixels(spacing_mm), strict=True):
         inner = _erode(inner, axis, n)

@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from itertools import compress
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import LookSettings
 from viscera.core.boxes import Box, organ_box
-from viscera.core.organs import ORGANS_BY_ID
+from viscera.core.volume import Labels
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
 from viscera.grid.slab_windows import ScoreSlab
 from viscera.grid.upsample import argmax
 
 _LEAST_VOXELS = 3  # a smaller piece is noise
-_LEAST_CUT_MM2 = 200.0  # of an organ on the scan's outermost slice
-# They run on beyond any abdomen, so that every scan cuts them.
-_ALWAYS_CUT = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
-_ENDS = {"S": ("lower", "upper"), "I": ("upper", "lower")}  # of an axis that runs there
+
+
+class LookAgreement(NamedTuple):
+    """How an organ of the finished labels agrees with the first look.
+
+    Attributes:
+        dice: DSC of both on the coarse grid; 0.0 where only one of them shows the organ.
+        look_ml: volume that the look saw.
+    """
+
+    dice: float
+    look_ml: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,24 +88,28 @@ class OrgansSeen:
         )
         return z, y, x
 
+    def agreement(self, labels: Labels) -> dict[int, LookAgreement]:
+        """How finished labels agree with what was seen, by label.
+
+        Args:
+            labels: [i, j, k] uint8 of the scan.
+        """
+        finished = self.grid.nearest(labels)[self.part]
+        voxel_ml = float(np.prod(self.grid.spacing_mm)) / 1000
+        both = np.bincount(self.labels[self.labels == finished], minlength=256)
+        seen, final = (np.bincount(v.ravel(), minlength=256) for v in (self.labels, finished))
+        return {
+            int(organ): LookAgreement(
+                float(2 * both[organ] / (seen[organ] + final[organ])),
+                float(seen[organ] * voxel_ml),
+            )
+            for organ in np.flatnonzero(seen + final)
+            if organ
+        }
+
     def findings(self) -> list[Finding]:
-        """That nothing is seen, or which organs the scan's ends cut."""
-        if not self.labels.any():
-            message = "the first, coarse look saw no organ"
-            return [Finding("info", "nothing-seen", message, "all of the scan was searched")]
-        findings = []
-        _, y, x = self.grid.axes
-        pixel_mm2 = y.spacing_mm * x.spacing_mm
-        names = _ENDS.get(self.grid.settings.orientation[2], ("first", "last"))
-        is_end = self.part[0].start == 0, self.part[0].stop == self.grid.shape[0]
-        for name, plane in compress(zip(names, self.labels[[0, -1]], strict=True), is_end):
-            areas_mm2 = np.bincount(plane.ravel(), minlength=256) * pixel_mm2
-            organs = [
-                ORGANS_BY_ID[int(n)] for n in np.flatnonzero(areas_mm2 >= _LEAST_CUT_MM2) if n
-            ]
-            cut = [organ.name for organ in organs if organ.name not in _ALWAYS_CUT]
-            if cut:
-                message = f"the {name} end of the scan cuts {', '.join(cut)}"
-                hint = "their volumes are of what lies in the scan"
-                findings.append(Finding("info", f"cut-{name}", message, hint))
-        return findings
+        """That nothing is seen, where that is so."""
+        if self.labels.any():
+            return []
+        message = "the first, coarse look saw no organ"
+        return [Finding("info", "nothing-seen", message, "all of the scan was searched")]

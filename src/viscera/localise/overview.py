@@ -9,13 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from viscera.core.affine import Affine
 from viscera.core.boxes import Box
 from viscera.core.volume import Volume
 from viscera.grid.orientation import Orientation, ScanPlane
 from viscera.localise.body import body_box, trunk_slices
 
 COARSE_MM = 4.0  # fine enough to tell a table from a back
-_DENSE_HU = -300.0  # above is body: all of it but lungs and gas
+DENSE_HU = -300.0  # above is body: all of it but lungs and gas
 
 
 @dataclass(frozen=True, eq=False)
@@ -29,12 +30,14 @@ class Overview:
         spacing_mm: z, y, x of them.
         steps: how many voxels of the scan lie between them along z, y, x.
         shape: z, y, x voxels of the scan.
+        orientation: from [i, j, k] of the scan to that frame.
     """
 
     hu: NDArray[Any]
     spacing_mm: tuple[float, float, float]
     steps: tuple[int, int, int]
     shape: tuple[int, int, int]
+    orientation: Orientation
 
     @classmethod
     def of(cls, volume: Volume, orientation: Orientation) -> Overview:
@@ -52,13 +55,47 @@ class Overview:
             pass
         return sampler.overview()
 
+    def sampled(self, array: NDArray[Any]) -> NDArray[Any]:
+        """An array [i, j, k] of the scan at the overview's voxels, [z, y, x] as `hu`.
+
+        Args:
+            array: labels, for instance.
+        """
+        z, y, x = (
+            slice(min(step // 2, n - 1), None, step)
+            for step, n in zip(self.steps, self.shape, strict=True)
+        )
+        return self.orientation.view(array)[z, y, x]
+
+    def towards(self, affine: Affine, axcodes: str) -> tuple[Orientation, tuple[float, ...]]:
+        """How its arrays [z, y, x] become those of another orientation, and the spacing there.
+
+        Args:
+            affine: of the scan.
+            axcodes: three letters, such as LPS.
+
+        Returns:
+            An orientation whose view takes an array [z, y, x] of the overview, and z, y, x mm.
+        """
+        wanted = Orientation.fit(affine, axcodes)
+        # Position of each voxel axis of the scan among the overview's own, and whether it is read
+        # backwards there.
+        place = {axis: 2 - n for n, axis in enumerate(self.orientation.axes)}
+        backwards = dict(zip(self.orientation.axes, self.orientation.flips, strict=True))
+        axes = tuple(place[axis] for axis in wanted.axes)
+        flips = tuple(
+            flip != backwards[axis] for axis, flip in zip(wanted.axes, wanted.flips, strict=True)
+        )
+        turn = Orientation(axes, flips)  # type: ignore[arg-type]
+        return turn, turn.reorder(self.spacing_mm)
+
     def box(self) -> Box:
         """The box [z, y, x] in voxels of the scan outside of which no organ can be.
 
         Head and legs are left out, slices of air, and what lies beside the body; where nothing
         dense is found, nothing is.
         """
-        dense = self.hu > _DENSE_HU
+        dense = self.hu > DENSE_HU
         if not dense.any():
             return tuple(slice(0, n) for n in self.shape)  # type: ignore[return-value]
         trunk = trunk_slices(dense, self.spacing_mm)
@@ -76,6 +113,7 @@ class CoarseSampler:
     """Takes the overview while the planes of a scan pass by on their way to another reader."""
 
     def __init__(self, volume: Volume, orientation: Orientation) -> None:
+        self._orientation = orientation
         self._shape = tuple(int(n) for n in orientation.reorder(volume.shape))
         spacing_mm = orientation.reorder(volume.affine.spacing_mm)
         self._steps = tuple(max(1, round(COARSE_MM / s)) for s in spacing_mm)
@@ -98,4 +136,10 @@ class CoarseSampler:
     def overview(self) -> Overview:
         """What was sampled, once all planes have passed."""
         hu = np.stack([self._sampled[number] for number in sorted(self._sampled)])
-        return Overview(hu, self._spacing_mm, self._steps, self._shape)  # type: ignore[arg-type]
+        return Overview(
+            hu,
+            self._spacing_mm,  # type: ignore[arg-type]
+            self._steps,  # type: ignore[arg-type]
+            self._shape,  # type: ignore[arg-type]
+            self._orientation,
+        )

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 from viscera.bundle.spec import PostprocessStep
 from viscera.core.affine import Affine
 from viscera.core.components import Components, find_components
-from viscera.core.organs import ORGANS, ORGANS_BY_NAME
+from viscera.core.organs import ORGANS, ORGANS_BY_ID, ORGANS_BY_NAME
 from viscera.core.volume import Labels
 from viscera.findings import Finding
 from viscera.postprocess.closing import close_organs
@@ -20,8 +24,40 @@ from viscera.postprocess.component_rules import (
     swap_wrong_sides,
 )
 
+_LEAST_NAMED_ML = 0.05  # less is nothing to speak of
 
-def postprocess(labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]) -> list[Finding]:
+
+class OrganPieces(NamedTuple):
+    """What is left of an organ, and what was removed.
+
+    Attributes:
+        voxels: of all pieces that are left.
+        largest: voxels of the largest of them.
+        removed: voxels of the pieces that were removed.
+        centre_mm: (3,) RAS, of what is left.
+    """
+
+    voxels: int
+    largest: int
+    removed: int
+    centre_mm: NDArray[np.float64]
+
+
+class PostprocessResult(NamedTuple):
+    """What post-processing did.
+
+    Attributes:
+        findings: on what was changed beyond smoothing.
+        pieces: of each label that is left or was removed.
+    """
+
+    findings: list[Finding]
+    pieces: dict[int, OrganPieces]
+
+
+def postprocess(
+    labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]
+) -> PostprocessResult:
     """Apply the steps in place.
 
     Args:
@@ -30,17 +66,24 @@ def postprocess(labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]
         steps: what to do, in order.
 
     Returns:
-        Findings on what was changed beyond smoothing.
+        Findings, and the pieces of every organ.
     """
-    findings = []
+    findings: list[Finding] = []
+    removed: dict[str, NDArray[np.int64]] = {}
+    components, new = None, np.zeros(0, dtype=np.uint8)
     for group in _groups(steps):
         if group[0].step == "closing":
             close_organs(labels, _ids(group[0].organs), group[0].size)
+            components = None
             continue
         components = find_components(labels)
         new = components.organ
         for step in group:
             before, new = new, _apply(step, components, new, affine)
+            gone = components.voxels * (new == 0)
+            voxels = np.bincount(before, weights=gone, minlength=256).astype(np.int64)
+            voxels[0] = 0  # removed by an earlier step
+            removed[step.step] = removed.get(step.step, 0) + voxels
             renamed = int((new != before).sum())
             if step.step == "sides" and renamed:
                 message = (
@@ -48,7 +91,59 @@ def postprocess(labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]
                 )
                 findings.append(Finding("fixed", "sides", message, "look at them in the preview"))
         components.paint(labels, new)
+    if components is None:
+        components = find_components(labels)
+        new = components.organ
+    findings += _removal_findings(removed, affine)
+    removed_voxels = sum(removed.values(), np.zeros(256, dtype=np.int64))
+    return PostprocessResult(findings, _pieces(components, new, removed_voxels, affine))
+
+
+def _removal_findings(removed: Mapping[str, NDArray[np.int64]], affine: Affine) -> list[Finding]:
+    """What was removed, organ by organ; `removed` has voxels of each label by step."""
+    lone = removed.get("lone", np.zeros(256, dtype=np.int64))
+    small = sum((v for step, v in removed.items() if step != "lone"), np.zeros_like(lone))
+    findings = []
+    if text := _volumes_text(small, affine):
+        message = f"pieces apart from their organ were removed: {text}"
+        findings.append(Finding("info", "pieces-removed", message))
+    if text := _volumes_text(lone, affine):
+        message = f"what looked like organs where no abdomen is was removed: {text}"
+        findings.append(Finding("info", "organs-removed", message))
     return findings
+
+
+def _volumes_text(voxels: NDArray[np.int64], affine: Affine) -> str:
+    """Organs and ml, such as "liver 1.2 ml, spleen 0.3 ml"."""
+    volumes_ml = voxels * affine.voxel_ml
+    return ", ".join(
+        f"{ORGANS_BY_ID[int(organ)].name} {volumes_ml[organ]:.1f} ml"
+        for organ in np.flatnonzero(volumes_ml >= _LEAST_NAMED_ML)
+    )
+
+
+def _pieces(
+    components: Components,
+    labels: ComponentLabels,
+    removed: NDArray[np.int64],
+    affine: Affine,
+) -> dict[int, OrganPieces]:
+    """The pieces of every organ; `labels` are those of the components now."""
+    result = {}
+    for organ in np.flatnonzero(np.bincount(labels, minlength=256) + removed):
+        if not organ:
+            continue
+        of_organ = labels == organ
+        voxels = components.voxels[of_organ]
+        total = int(voxels.sum())
+        centre = voxels @ components.centre[of_organ] / max(total, 1)
+        result[int(organ)] = OrganPieces(
+            voxels=total,
+            largest=int(voxels.max(initial=0)),
+            removed=int(removed[organ]),
+            centre_mm=affine.matrix[:3, :3] @ centre + affine.matrix[:3, 3],
+        )
+    return result
 
 
 def _groups(steps: Sequence[PostprocessStep]) -> list[list[PostprocessStep]]:

@@ -28,6 +28,10 @@ class OrganStatistics:
         components: connected pieces, 26 neighbours.
         touches_border: it reaches the first or last voxel of some axis, so that its volume is a
             lower bound.
+        verdict: good, check or fail; None where nobody judged it.
+        estimated_dsc, estimated_low, estimated_high: expected DSC and where four of five true
+            values lie, see `OrganQuality`; None without a verdict.
+        reasons: of the verdict, in words.
     """
 
     organ: str
@@ -37,6 +41,11 @@ class OrganStatistics:
     n_voxels: int
     components: int
     touches_border: bool
+    verdict: str | None = None
+    estimated_dsc: float | None = None
+    estimated_low: float | None = None
+    estimated_high: float | None = None
+    reasons: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, the organ's name left out."""
@@ -61,6 +70,8 @@ def measure_organs(
     results = []
     for organ in segmentation.organs:
         n = int(scan.voxels[organ.id])
+        quality = segmentation.quality.get(organ.name)
+        low, high = (quality and quality.interval) or (None, None)
         mean = float(scan.hu_sums[organ.id]) / n if n else 0.0
         variance = max(float(scan.hu_square_sums[organ.id]) / n - mean**2, 0.0) if n else 0.0
         results.append(
@@ -72,6 +83,11 @@ def measure_organs(
                 n_voxels=n,
                 components=pieces.get(organ.id, 0),
                 touches_border=organ.name in cut,
+                verdict=quality.verdict if quality else None,
+                estimated_dsc=quality.estimated_dsc if quality else None,
+                estimated_low=low,
+                estimated_high=high,
+                reasons="; ".join(quality.reasons) if quality else "",
             )
         )
     return results

@@ -38,7 +38,10 @@ def run_report(segmentation: Segmentation, wording: Wording = python_wording) ->
         "findings": [finding.as_dict(wording) for finding in segmentation.findings],
         "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml().items()},
         "cut_organs": list(segmentation.cut_organs()),
+        "quality": {name: quality.as_dict() for name, quality in segmentation.quality.items()},
     }
+    if segmentation.examination is not None:
+        report["examination"] = segmentation.examination.as_dict()
     if stages is not None:
         report["stages"] = {
             name: {"seconds": round(seconds, 3), "peak_mb": round(stages.peaks_mb[name], 1)}

@@ -127,7 +127,8 @@ def _averaged(mask: NDArray[np.bool_]) -> NDArray[np.float32]:
     """The share of the mask in every pixel of the picture."""
     rows, columns = (length // _SHARPER for length in mask.shape)
     small = mask.reshape(rows, _SHARPER, columns, _SHARPER)
-    return small.sum(axis=(1, 3), dtype=np.float32) / _SHARPER**2
+    share: NDArray[np.float32] = small.sum(axis=(1, 3), dtype=np.float32) / np.float32(_SHARPER**2)
+    return share
 
 
 def _erode_mask(mask: NDArray[np.bool_], steps: int) -> NDArray[np.bool_]:

@@ -33,6 +33,7 @@ from viscera.segmentation import Segmentation
 _PANEL_PX = 560  # height of a panel; widths follow the anatomy
 _WIDEST_PX = 1.35 * _PANEL_PX
 _LEGEND_PX, _HEAD_PX, _FOOT_PX = 300, 54, 30
+_VERDICT_INK = {"check": (240, 180, 41), "fail": (255, 112, 100)}
 _VISIBLE_VOXELS = 20  # fewer voxels on a cut do not make an organ visible
 
 
@@ -60,7 +61,7 @@ def choose_cuts(labels: Labels, affine: Affine) -> PreviewCuts:
     upright = Orientation.fit(affine, "LPS")
     flips = dict(zip(upright.axes, upright.flips, strict=True))
     at = []
-    for axis, merits in enumerate(_cut_merits(labels[box])):
+    for axis, merits in enumerate(_cut_merits(organ_profiles(labels[box]))):
         # Among equals the first in the upright view, so that storage does not matter.
         best = len(merits) - 1 - np.argmax(merits[::-1]) if flips[axis] else np.argmax(merits)
         at.append(box[axis].start + int(best))
@@ -83,7 +84,7 @@ def preview_png(
     volumes_ml = segmentation.volumes_ml()
     organs = [organ for organ in segmentation.organs if volumes_ml[organ.name] > 0]
     cuts = cuts or choose_cuts(segmentation.labels, segmentation.affine)
-    scan = scan or scan_pass(segmentation.volume, segmentation.labels, cuts.at)
+    scan = scan or scan_pass(segmentation.volume, segmentation.labels, [cuts.at])
     columns = _columns(upright_cuts(segmentation, cuts, scan), organs)
     width = sum(c.width for c in columns) + GAP_PX * (len(columns) + 1) + _LEGEND_PX
     page = Image.new("RGB", (width, _HEAD_PX + _PANEL_PX + _FOOT_PX), PAPER)
@@ -111,8 +112,6 @@ def upright_cuts(segmentation: Segmentation, cuts: PreviewCuts, scan: ScanPass) 
         cuts: where the scan is cut.
         scan: of a pass over the scan with these cuts.
     """
-    assert scan.cuts is not None, "the pass was made with these cuts"
-    cuts_hu = scan.cuts
     upright = Orientation.fit(segmentation.affine, "LPS")  # x to the left, y to the back, z up
     dz, dy, dx = upright.reorder(segmentation.affine.spacing_mm)
     nz, ny, nx = upright.view(segmentation.labels[cuts.box]).shape
@@ -123,7 +122,8 @@ def upright_cuts(segmentation: Segmentation, cuts: PreviewCuts, scan: ScanPass) 
         here = slice(cuts.at[stored], cuts.at[stored] + 1)
         of_labels, of_hu = list(cuts.box), list(cuts.box)
         of_labels[stored], of_hu[stored] = here, slice(0, 1)
-        hu, labels = cuts_hu[stored][tuple(of_hu)], segmentation.labels[tuple(of_labels)]
+        cut_hu = scan.cuts[stored, cuts.at[stored]]
+        hu, labels = cut_hu[tuple(of_hu)], segmentation.labels[tuple(of_labels)]
         return upright.view(hu), upright.view(labels)
 
     (sagittal_hu, sagittal), (coronal_hu, coronal), (axial_hu, axial) = map(cut, range(3))
@@ -146,10 +146,13 @@ def upright_cuts(segmentation: Segmentation, cuts: PreviewCuts, scan: ScanPass) 
     ]
 
 
-def _cut_merits(labels: Labels) -> list[NDArray[np.float64]]:
-    """For each cut along i, j and k: how many organs it shows; area breaks ties.
+def organ_profiles(labels: Labels) -> list[NDArray[np.int64]]:
+    """Voxels of each label in each cut along i, j and k: (n, labels) each.
 
-    One pass in the order of memory, over labelled voxels only. Without organs the middle is best.
+    One pass in the order of memory, over labelled voxels only.
+
+    Args:
+        labels: [i, j, k] uint8.
     """
     n_labels = int(labels.max(initial=0)) + 1
     counts = [np.zeros((n, n_labels), dtype=np.int64) for n in labels.shape]
@@ -161,10 +164,21 @@ def _cut_merits(labels: Labels) -> list[NDArray[np.float64]]:
             cells = np.bincount(positions * n_labels + organs, minlength=count.size)
             count += cells.reshape(count.shape)
         counts[2][k] = np.bincount(organs, minlength=n_labels)
-    if not counts[2].any():
-        return [-np.abs(np.arange(n) - n // 2, dtype=np.float64) for n in labels.shape]
+    return counts
+
+
+def _cut_merits(profiles: list[NDArray[np.int64]]) -> list[NDArray[np.float64]]:
+    """For each cut along i, j and k: how many organs it shows; area breaks ties.
+
+    Without organs the middle is best.
+    """
+    if not profiles[2].any():
+        lengths = [len(profile) for profile in profiles]
+        return [-np.abs(np.arange(n) - n // 2, dtype=np.float64) for n in lengths]
+    size = np.prod([len(profile) for profile in profiles])
     return [
-        (count >= _VISIBLE_VOXELS).sum(axis=1) + count.sum(axis=1) / labels.size for count in counts
+        (profile >= _VISIBLE_VOXELS).sum(axis=1) + profile.sum(axis=1) / size
+        for profile in profiles
     ]
 
 
@@ -203,4 +217,6 @@ def _legend(
         pen.text((left + 30, top - 1), organ.title, ink, font(17))
         text = f"{volume:,.0f} ml" if volume >= 10 else f"{volume:.1f} ml" if volume else "none"
         text = f"> {text}" if organ.name in cut else text  # the scan cuts it: a lower bound
+        quality = segmentation.quality.get(organ.name)
+        ink = _VERDICT_INK.get(quality.verdict, ink) if quality else ink
         pen.text((left + _LEGEND_PX - 34, top - 1), text, ink, font(17), anchor="ra")

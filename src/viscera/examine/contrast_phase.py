@@ -1,0 +1,59 @@
+"""The phase of the contrast, from the HU of vessels and organs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from viscera.core.examination import Phase
+from viscera.core.organs import ORGANS_BY_NAME
+
+TELLING = ("aorta", "inferior_vena_cava", "liver", "spleen", "kidney_right", "kidney_left")
+_LEAST_VOXELS = 20  # of the overview: fewer say little
+# Blood has 30 to 60 HU without contrast; first the aorta brightens, then the veins; half a minute
+# after the liver it fades again, and the kidneys stay bright for minutes.
+_UNENHANCED_AORTA_HU, _UNENHANCED_KIDNEY_HU = 75.0, 65.0
+_ARTERIAL_LEAD_HU = 60.0  # of the aorta over the vena cava, or over the liver
+_ARTERIAL_LIVER_LEAD_HU = 100.0
+_PORTAL_LIVER_HU, _PORTAL_AORTA_HU = 80.0, 115.0
+
+
+def median_hus(hu: NDArray[np.number], labels: NDArray[np.uint8]) -> dict[str, float]:
+    """Median HU of the organs that tell the phase.
+
+    Args:
+        hu: [z, y, x] of an overview.
+        labels: [z, y, x] at the same voxels.
+    """
+    medians = {}
+    for name in TELLING:
+        values = hu[labels == ORGANS_BY_NAME[name].id]
+        if values.size >= _LEAST_VOXELS:
+            medians[name] = round(float(np.median(values)), 1)
+    return medians
+
+
+def contrast_phase(medians: Mapping[str, float]) -> Phase | None:
+    """The phase; None where neither the aorta nor a kidney and the liver are seen.
+
+    Args:
+        medians: HU by organ, see `median_hus`.
+    """
+    kidneys = [medians[name] for name in ("kidney_right", "kidney_left") if name in medians]
+    kidney = max(kidneys, default=None)
+    aorta, cava = medians.get("aorta"), medians.get("inferior_vena_cava")
+    liver = medians.get("liver")
+    if aorta is None:
+        return None
+    is_kidney_dark = kidney is None or kidney < _UNENHANCED_KIDNEY_HU
+    if aorta < _UNENHANCED_AORTA_HU and is_kidney_dark:
+        return "unenhanced"
+    leads_cava = cava is not None and aorta - cava > _ARTERIAL_LEAD_HU
+    leads_liver = liver is not None and aorta - liver > _ARTERIAL_LIVER_LEAD_HU
+    if leads_liver and (leads_cava or cava is None):
+        return "arterial"
+    if liver is not None and liver < _PORTAL_LIVER_HU and aorta < _PORTAL_AORTA_HU:
+        return "late"
+    return "portal venous"

@@ -1,0 +1,60 @@
+"""A scan examined from its overview and the organs that were found in it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+
+from viscera.core.affine import Affine
+from viscera.core.examination import ScanExamination
+from viscera.core.organs import Organ
+from viscera.core.volume import Labels
+from viscera.examine.contrast_phase import contrast_phase, median_hus
+from viscera.examine.coverage import body_parts, cut_findings, organ_coverage
+from viscera.examine.image_quality import noise_hu, quality_findings
+from viscera.examine.posture import lung_mask, posture_findings
+from viscera.localise.body import body_mask
+from viscera.localise.overview import DENSE_HU, Overview
+from viscera.quality.features import OrganFeatures
+
+
+def examine_scan(
+    overview: Overview,
+    labels: Labels,
+    affine: Affine,
+    organs: Sequence[Organ],
+    features: Mapping[str, OrganFeatures],
+) -> ScanExamination:
+    """What a scan shows, and in what state it is.
+
+    Args:
+        overview: of the scan.
+        labels: [i, j, k] uint8, what was found in it.
+        affine: of the labels.
+        organs: those that the network can find.
+        features: of each organ.
+    """
+    # x to the patient's left, y to the back, z to the head, however the network wants it.
+    turn, spacing_mm = overview.towards(affine, "LPS")
+    hu, seen = turn.view(overview.hu), turn.view(overview.sampled(labels))
+    body = body_mask(hu > DENSE_HU, spacing_mm[1:])
+    lungs = lung_mask(hu, body)
+    medians, noise = median_hus(hu, seen), noise_hu(hu, seen, body)
+    slice_mm = round(max(affine.spacing_mm), 3)  # no scanner has larger pixels than slices
+    cut: Collection[str] = [name for name, of in features.items() if of.is_cut]
+    return ScanExamination(
+        body_parts=body_parts(seen, lungs, spacing_mm),
+        coverage=organ_coverage(
+            {name: of.volume_ml for name, of in features.items()},
+            cut,
+            {name: of.in_view for name, of in features.items()},
+        ),
+        phase=contrast_phase(medians),
+        median_hu=medians,
+        noise_hu=noise,
+        slice_mm=slice_mm,
+        findings=(
+            *cut_findings(labels, affine, organs),
+            *posture_findings(hu, seen, body, spacing_mm),
+            *quality_findings(hu, seen, body, spacing_mm, noise=noise, slice_mm=slice_mm),
+        ),
+    )

@@ -1,0 +1,1 @@
+"""How far each organ of a result can be trusted."""

@@ -1,0 +1,105 @@
+"""A verdict for every organ: good, to be checked, or failed; with the reasons in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+
+from viscera.core.organ_quality import OrganQuality, Verdict
+from viscera.core.organs import ORGANS_BY_NAME
+from viscera.quality.estimate import Calibration, packaged_calibration
+from viscera.quality.features import OrganFeatures
+from viscera.quality.organ_ranges import OrganRange, organ_ranges
+
+# A volume beyond the smallest or largest that was seen, by this factor, is no whole organ.
+_IMPOSSIBLE = 4.0
+_UNUSUAL_SD = 2.5
+_POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good results do
+_FAR_SD = 3.0
+_PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
+_MISSED_IN_VIEW = 0.9
+
+
+def judge_organs(
+    features: Mapping[str, OrganFeatures], *, calibration: Calibration | None = None
+) -> dict[str, OrganQuality]:
+    """How far each organ of a result can be trusted.
+
+    Args:
+        features: by organ.
+        calibration: from features to DSC; the packaged one where not given.
+    """
+    calibration = calibration or packaged_calibration()
+    return {name: _judge(of_organ, calibration) for name, of_organ in features.items()}
+
+
+def _judge(features: OrganFeatures, calibration: Calibration) -> OrganQuality:
+    usual = organ_ranges()[features.organ]
+    estimate = calibration.estimate(features)
+    impossible = list(_impossible(features, usual))
+    reasons = [*impossible, *_reasons(features, usual)]
+    verdict: Verdict = "good"
+    if estimate < calibration.check_below:
+        verdict = "check"
+    is_found = features.volume_ml > 0
+    if is_found and (impossible or estimate < calibration.fail_below):
+        verdict = "fail"  # what was not found cannot mislead a measurement
+    if verdict != "good" and not reasons:
+        reasons = ["the network is unsure of it"]
+    if is_found and features.is_cut:
+        reasons.append("the scan cuts it: the volume is a lower bound")
+    low, high = calibration.interval(estimate)
+    return OrganQuality(
+        organ=features.organ,
+        verdict=verdict,
+        estimated_dsc=round(estimate, 3),
+        interval=(round(low, 3), round(high, 3)),
+        reasons=tuple(reasons),
+        measures={
+            name: round(value, 4) if isinstance(value, float) else value
+            for name, value in asdict(features).items()
+            if name != "organ"
+        },
+    )
+
+
+def _impossible(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
+    """Why this can be no whole organ."""
+    title, ml = ORGANS_BY_NAME[features.organ].title.lower(), features.volume_ml
+    if 0 < ml < usual.least_ml / _IMPOSSIBLE and not features.is_cut:
+        yield f"{_ml(ml)}: {_article(title)} is seldom below {_ml(usual.least_ml)}"
+    if ml > usual.most_ml * _IMPOSSIBLE:
+        yield f"{_ml(ml)}: {_article(title)} is seldom above {_ml(usual.most_ml)}"
+
+
+def _reasons(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
+    """What else speaks against a result."""
+    title, ml = ORGANS_BY_NAME[features.organ].title.lower(), features.volume_ml
+    if not ml:
+        if features.look_ml:
+            yield f"not found, though the first look saw {_ml(features.look_ml)} of it"
+        elif features.in_view > _MISSED_IN_VIEW:
+            yield "not found, though its usual place lies within the scan"
+        if features.removed_share:
+            yield "what was found of it was removed, see the findings"
+        return
+    is_small = features.volume_sd < -_UNUSUAL_SD and not features.is_cut
+    if (is_small and ml >= usual.least_ml / _IMPOSSIBLE) or features.volume_sd > _UNUSUAL_SD:
+        size = "small" if is_small else "large"
+        yield f"{_ml(ml)} is {size} for {_article(title)}"
+    if features.look_dice is not None and features.look_dice < _POOR_LOOK:
+        yield "the first, coarse look saw it elsewhere or not at all"
+    if features.place_sd is not None and features.place_sd > _FAR_SD:
+        yield "it lies far from its usual place beside the other organs"
+    if features.largest_share < _PIECES_SHARE:
+        yield f"it is in pieces: the largest has {100 * features.largest_share:.0f} % of it"
+    if abs(features.hu_sd) > _UNUSUAL_SD:
+        yield f"its mean of {features.mean_hu:.0f} HU is unusual"
+
+
+def _article(title: str) -> str:
+    return f"an {title}" if title[0] in "aeiou" else f"a {title}"
+
+
+def _ml(volume_ml: float) -> str:
+    return f"{volume_ml:.0f} ml" if volume_ml >= 10 else f"{volume_ml:.1f} ml"
