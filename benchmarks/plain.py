@@ -91,10 +91,11 @@ def torch_network(path: Path) -> Network:
 
 def engine_network(bundle, name: str, precision: str) -> Network:
     """The network as `viscera segment` runs it."""
+    from viscera.engine.scores import as_float32
     from viscera.engine.select import open_engine
 
     engine = open_engine(bundle, name, precision=precision)
-    return lambda batch: engine.run(batch).copy()
+    return lambda batch: as_float32(engine.run(batch)).copy()
 
 
 def mean_over(old: int, new: int, first: float, step: float) -> np.ndarray:

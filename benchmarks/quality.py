@@ -49,15 +49,18 @@ LONG = ("aorta", "inferior_vena_cava", "esophagus")
 SLIVER_ML = 0.5  # less of an organ is no organ, and not judged
 
 
-def manual_cases(out: Path) -> list[TrainingCase]:
-    """The patients drawn by hand."""
-    table = out / "manual.csv"
-    listed = [row for row in rows() if row["case"].startswith(MANUAL)]
+def manual_cases(out: Path) -> list[tuple[int, TrainingCase]]:
+    """The patients drawn by hand, each with the fold that holds it back."""
+    table = out / "quality_cases.csv"
+    listed = rows()
     with table.open("w", newline="", encoding="utf-8") as file:
         writer = csv.DictWriter(file, list(listed[0]))
         writer.writeheader()
         writer.writerows(listed)
-    return list(find_cases(table))
+    cases = list(find_cases([table])[0])
+    folds = fold_of(cases)
+    by_hand = [(folds[case.name], case) for case in cases if case.name.startswith(MANUAL)]
+    return sorted(by_hand, key=lambda item: (item[0], item[1].name))
 
 
 def dsc_of(organ: viscera.Organ, prediction: Labels, truth: Labels, long_axis: int) -> float | None:
@@ -78,13 +81,12 @@ def collect(out: Path) -> list[dict]:
     file = out / "quality.json"
     done: dict[str, list[dict]] = json.loads(file.read_text()) if file.exists() else {}
     cases = manual_cases(out)
-    folds = fold_of(cases)
     current: tuple[str, viscera.Predictor] | None = None
     for name in ("default", "fast", "paper"):
-        for case in sorted(cases, key=lambda c: folds[c.name]):
+        for fold, case in cases:
             if name == "paper" and not case.name.endswith(UNSEEN_BY_ALL):
                 continue
-            bundle = "paper" if name == "paper" else fold_bundle(name, folds[case.name], out)
+            bundle = "paper" if name == "paper" else fold_bundle(name, fold, out)
             if current is None or current[0] != str(bundle):
                 current = str(bundle), viscera.Predictor(bundle)
             volume = read_volume(case.image).read()
@@ -121,6 +123,7 @@ def judged(
             {
                 "patient": case.patient,
                 "bundle": bundle,
+                "network": predictor.bundle.name,
                 "spoil": spoil,
                 "organ": organ.name,
                 "dsc": dsc_of(organ, segmentation.labels, truth, long_axis),
@@ -176,10 +179,10 @@ def calibration_of(table: Rows) -> Calibration:
     """Both models of these rows; intervals and thresholds are still open."""
     found_weights, found_constants = fit(table, found=True)
     absent_weights, absent_constants = fit(table, found=False)
-    bundles = tuple(sorted({row["bundle"] for row in table}))
+    networks = tuple(sorted({row["network"] for row in table}))
     return Calibration(
         found_weights, found_constants, absent_weights, absent_constants,
-        (0.0,), (0.0,), (0.0,), 0.7, 0.3, bundles,
+        (0.0,), (0.0,), (0.0,), 0.7, 0.3, networks,
     )  # fmt: skip
 
 
@@ -226,7 +229,9 @@ def left_out_verdicts(table: Rows, estimates: np.ndarray) -> list[OrganQuality]:
         model = finished(calibration_of(others), others, estimates[patients != patient])
         for n in np.flatnonzero(patients == patient):
             features = features_of(table[n])
-            result[n] = judge_organs({features.organ: features}, calibration=model)[features.organ]
+            result[n] = judge_organs(
+                {features.organ: features}, network=table[n]["network"], calibration=model
+            )[features.organ]
     return result
 
 

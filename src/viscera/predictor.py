@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -13,10 +13,11 @@ from viscera._version import __version__
 from viscera.bundle.read import read_bundle, read_look
 from viscera.bundle.spec import Bundle, Precision
 from viscera.core.boxes import Box, whole_box
+from viscera.core.organ_quality import OrganQuality
 from viscera.core.volume import Labels, Volume, blank_labels
 from viscera.engine.protocol import Engine
 from viscera.engine.select import FallbackEngine
-from viscera.errors import NothingToSegmentError, UsageError
+from viscera.errors import DoubtfulResultError, NothingToSegmentError, UsageError, option
 from viscera.examine.examine import examine_scan
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
@@ -135,6 +136,7 @@ class Predictor:
             ResourceError: it needs more memory than the limit.
             BundleError: the weights cannot be run.
             NothingToSegmentError: no organ was found, when strict.
+            DoubtfulResultError: the verdict on an organ is fail, when strict.
         """
         stages = stages or Stages(on_progress=on_progress)
         with ThreadPoolExecutor(self.threads) as pool, ThreadPoolExecutor(1) as loader:
@@ -200,6 +202,7 @@ class Predictor:
         with stages.stage("postprocess"):
             cleaned = postprocess(labels, upright.affine, self.bundle.postprocess)
             findings += cleaned.findings
+        with stages.stage("quality"):
             features = organ_features(
                 self.bundle.organs,
                 witness.organs(),
@@ -214,14 +217,17 @@ class Predictor:
                 overview, labels, upright.affine, self.bundle.organs, features
             )
             findings += examination.findings
-            if upright is not volume:
-                labels = labels_to_sheared(labels, upright.affine, volume)
+            quality = judge_organs(features, network=self.bundle.name)
+        if upright is not volume:
+            labels = labels_to_sheared(labels, upright.affine, volume)
         findings += self._result_findings(engine, labels, volume, strict=strict)
+        if strict:
+            _require_trust(quality, volume)
         return Segmentation(
             labels=labels,
             volume=volume,
             organs=self.bundle.organs,
-            quality=judge_organs(features),
+            quality=quality,
             examination=examination,
             findings=tuple(findings),
             provenance=self._provenance(engine, grid, box, plan),
@@ -364,6 +370,22 @@ class Predictor:
             },
             "planned_mb": round(plan.need_mb),
         }
+
+
+def _require_trust(quality: Mapping[str, OrganQuality], volume: Volume) -> None:
+    """Refuse a result with an organ that failed.
+
+    Raises:
+        DoubtfulResultError: the verdict on an organ is fail.
+    """
+    failed = [of.organ for of in quality.values() if of.verdict == "fail"]
+    if failed:
+        raise DoubtfulResultError(
+            "organs that can be trusted",
+            found=f"the verdict fail on {', '.join(failed)}",
+            remedy=f"look at the scan, or leave out {option('strict')}",
+            where=volume.name,
+        )
 
 
 def segment(

@@ -23,6 +23,9 @@ from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
 from viscera.io.read import path_exists
 from viscera.predictor import Predictor
+from viscera.report.html.case_record import read_case_record
+from viscera.report.html.cohort_page import COHORT_PAGE, check_cohort_page, cohort_page
+from viscera.runtime.atomic_files import write_text
 from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
 from viscera.runtime.resources import means_no_memory, no_memory_error
@@ -202,6 +205,9 @@ def run_batch(
     """
     assert plan.folder is not None  # a single case has no list of failures
     options.check(predictor)
+    cohort_path = plan.folder / COHORT_PAGE
+    if options.outputs.html:
+        check_cohort_page(cohort_path)
     failures = FailureList(plan.folder / "failures.csv", options.outputs.wording)
     leases = LeaseFolder(plan.folder / STATE_FOLDER)
     results: dict[BatchCase, CaseResult] = {}
@@ -237,6 +243,11 @@ def run_batch(
     for item in plan.passed_over:
         failures.add_passed_over(item.shown(keep_phi=options.keep_phi), item.reason)
     failures.write()
+    if options.outputs.html:
+        pages = [case.labels_path.with_name(f"{case.name}.html") for case in plan.cases]
+        records = {page.name: read_case_record(page) for page in pages}
+        shown = {name: record for name, record in records.items() if record is not None}
+        write_text(cohort_path, cohort_page(shown), overwrite=True)
     return tuple(results[case] for case in plan.cases)
 
 

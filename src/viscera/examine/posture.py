@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from viscera.core.organs import ORGANS_BY_NAME
 from viscera.findings import Finding
+from viscera.localise.overview import DENSE_HU
 
 Mask = NDArray[np.bool_]
 _LUNG_HU = (-950.0, -600.0)
@@ -17,6 +18,7 @@ _LEAST_LUNG_ML = 150.0
 _APART_MM = 30.0  # between centres, so that their order is no chance
 _LEAST_ORGAN_ML = 50.0
 _ARM_CM2 = (12.0, 130.0)  # of an arm in an axial slice
+_SKIN_MM = 14.0  # what `body` leaves out of the body itself, and folds of clothes
 _ARM_SLICES = 0.3  # of the slices, at least
 
 
@@ -55,7 +57,7 @@ def posture_findings(
         message = "head and feet seem to be exchanged: the lungs or the liver lie below the kidneys"
         findings.append(Finding("warning", "upside-down", message, "check the header's axes"))
     findings += _spine_findings(hu, body, spacing_mm)
-    if _arms_share(hu, body, spacing_mm) >= _ARM_SLICES:
+    if _arms_share(hu, spacing_mm) >= _ARM_SLICES:
         message = "the arms lie beside the body"
         hint = "they darken the organs between them with streaks"
         findings.append(Finding("info", "arms-down", message, hint))
@@ -94,8 +96,9 @@ def _spine_findings(
         message = "the spine lies at the front of the body: front and back seem to be exchanged"
         return [Finding("warning", "back-to-front", message, "check the header's axes")]
     dense = (hu > -700) & ~body
-    front = dense[:, : rows[0]].sum()
-    back = dense[:, rows[-1] + 1 :].sum()
+    skin = round(_SKIN_MM / spacing_mm[1])
+    front = dense[:, : max(0, rows[0] - skin)].sum()
+    back = dense[:, rows[-1] + 1 + skin :].sum()
     if front > 200 and front > 5 * back:
         message = "the patient seems to lie prone: the table is at the front"
         hint = "organs sink forwards; volumes are as reliable as supine"
@@ -103,15 +106,15 @@ def _spine_findings(
     return []
 
 
-def _arms_share(hu: NDArray[np.number], body: Mask, spacing_mm: Sequence[float]) -> float:
+def _arms_share(hu: NDArray[np.number], spacing_mm: Sequence[float]) -> float:
     """The share of slices in which an arm lies beside the trunk: a piece apart, with bone in it."""
     import cc3d  # slow to import
 
     pixel_cm2 = spacing_mm[1] * spacing_mm[2] / 100
     slices = 0
-    for plane, values in zip(body, hu, strict=True):
+    for values in hu:
         pieces, count = cc3d.connected_components(
-            np.ascontiguousarray(plane).view(np.uint8), connectivity=4, return_N=True
+            np.ascontiguousarray(values > DENSE_HU).view(np.uint8), connectivity=4, return_N=True
         )
         if count < 2:
             continue
@@ -123,7 +126,7 @@ def _arms_share(hu: NDArray[np.number], body: Mask, spacing_mm: Sequence[float])
             ):
                 slices += 1
                 break
-    return slices / len(body)
+    return slices / len(hu)
 
 
 def _centres_mm(

@@ -36,7 +36,7 @@ class Calibration:
         high: the upper end.
         check_below: an estimate below asks for a look.
         fail_below: an estimate below is a failure.
-        bundles: names of those that it was made with.
+        networks: names of the bundles that it was made with.
     """
 
     found_weights: dict[str, float]
@@ -48,7 +48,7 @@ class Calibration:
     high: tuple[float, ...]
     check_below: float
     fail_below: float
-    bundles: tuple[str, ...]
+    networks: tuple[str, ...]
 
     def estimate(self, features: OrganFeatures) -> float:
         """The expected DSC, 0 to 1; of an organ that was not found, how likely that is right."""

@@ -21,39 +21,51 @@ _MISSED_IN_VIEW = 0.9
 
 
 def judge_organs(
-    features: Mapping[str, OrganFeatures], *, calibration: Calibration | None = None
+    features: Mapping[str, OrganFeatures],
+    *,
+    network: str,
+    calibration: Calibration | None = None,
 ) -> dict[str, OrganQuality]:
     """How far each organ of a result can be trusted.
 
     Args:
         features: by organ.
+        network: name of the bundle; without a calibration for it, no DSC is estimated.
         calibration: from features to DSC; the packaged one where not given.
     """
     calibration = calibration or packaged_calibration()
-    return {name: _judge(of_organ, calibration) for name, of_organ in features.items()}
+    known = calibration if network in calibration.networks else None
+    return {name: _judge(of_organ, known) for name, of_organ in features.items()}
 
 
-def _judge(features: OrganFeatures, calibration: Calibration) -> OrganQuality:
+def _judge(features: OrganFeatures, calibration: Calibration | None) -> OrganQuality:
     usual = organ_ranges()[features.organ]
-    estimate = calibration.estimate(features)
     impossible = list(_impossible(features, usual))
     reasons = [*impossible, *_reasons(features, usual)]
-    verdict: Verdict = "good"
-    if estimate < calibration.check_below:
-        verdict = "check"
     is_found = features.volume_ml > 0
-    if is_found and (impossible or estimate < calibration.fail_below):
-        verdict = "fail"  # what was not found cannot mislead a measurement
+    estimate: float | None = None
+    interval: tuple[float, float] | None = None
+    verdict: Verdict = "check" if reasons else "good"
+    if calibration is not None:
+        estimate = calibration.estimate(features)
+        interval = calibration.interval(estimate)
+        verdict = "check" if estimate < calibration.check_below else "good"
+        # What was not found cannot mislead a measurement.
+        if is_found and estimate < calibration.fail_below:
+            verdict = "fail"
+    if impossible:
+        verdict = "fail"
     if verdict != "good" and not reasons:
         reasons = ["the network is unsure of it"]
     if is_found and features.is_cut:
         reasons.append("the scan cuts it: the volume is a lower bound")
-    low, high = calibration.interval(estimate)
+    if calibration is None:
+        reasons.append("no DSC is estimated for this network")
     return OrganQuality(
         organ=features.organ,
         verdict=verdict,
-        estimated_dsc=round(estimate, 3),
-        interval=(round(low, 3), round(high, 3)),
+        estimated_dsc=None if estimate is None else round(estimate, 3),
+        interval=None if interval is None else (round(interval[0], 3), round(interval[1], 3)),
         reasons=tuple(reasons),
         measures={
             name: round(value, 4) if isinstance(value, float) else value

@@ -14,6 +14,7 @@ import numpy as np
 from viscera._version import __version__
 from viscera.core.organs import Organ
 from viscera.errors import Wording, python_wording
+from viscera.report.html.case_record import CaseRecord
 from viscera.report.html.page import LIBRARY, read_part, render
 from viscera.report.html.surfaces import organ_surface
 from viscera.report.organ_statistics import OrganStatistics
@@ -79,6 +80,7 @@ def case_page(
                 for finding in segmentation.findings
             ],
             "making": _making_rows(segmentation),
+            "record": CaseRecord.of(segmentation).to_json(),
             "preview": base64.b64encode(preview).decode(),
             "surfaces": surfaces,
             "library": library,

@@ -15,6 +15,7 @@ from viscera.report.scan_pass import Point, ScanPass
 from viscera.segmentation import Segmentation
 
 _HEIGHT_PX, _WIDEST_PX, _GAP_PX = 210, 300, 6
+_TEXT_PX = 12
 _AROUND_MM = 35.0
 
 
@@ -57,7 +58,7 @@ def organ_strip(
         organs: which to draw.
     """
     panels = [
-        draw_cut(plane, organs, _HEIGHT_PX, most_width=_WIDEST_PX)
+        draw_cut(plane, organs, _HEIGHT_PX, most_width=_WIDEST_PX, text_px=_TEXT_PX)
         for plane in upright_cuts(segmentation, cuts, scan)
     ]
     width = sum(panel.width for panel in panels) + _GAP_PX * (len(panels) - 1)

@@ -35,7 +35,13 @@ class CutPlane:
 
 
 def draw_cut(
-    plane: CutPlane, organs: Sequence[Organ], height: int, *, most_width: float, fill: float = 0.16
+    plane: CutPlane,
+    organs: Sequence[Organ],
+    height: int,
+    *,
+    most_width: float,
+    fill: float = 0.16,
+    text_px: int = 20,
 ) -> Image.Image:
     """One panel: grey CT, organs filled and with a crisp contour, letters at its ends.
 
@@ -45,6 +51,7 @@ def draw_cut(
         height: of the panel in pixels.
         most_width: it may not become wider.
         fill: how much of an organ's colour covers the CT, 0 to 1.
+        text_px: height of the letters.
     """
     height_mm, width_mm = plane.size_mm
     scale = min(height / height_mm, most_width / width_mm)
@@ -63,13 +70,22 @@ def draw_cut(
     middle_x, middle_y = size[0] / 2, height / 2
     spots = zip(
         plane.ends,
-        ((10, middle_y), (size[0] - 10, middle_y), (middle_x, 22), (middle_x, height - 14)),
+        (
+            (text_px / 2, middle_y),
+            (size[0] - text_px / 2, middle_y),
+            (middle_x, 1.1 * text_px),
+            (middle_x, height - 0.7 * text_px),
+        ),
         ("lm", "rm", "mm", "mm"),
         strict=True,
     )
     for letter, spot, anchor in spots:
-        pen.text(spot, letter, INK, font(20), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0))
-    pen.text((10, 8), plane.title, DIM, font(16), stroke_width=2, stroke_fill=(0, 0, 0))
+        pen.text(
+            spot, letter, INK, font(text_px), anchor=anchor, stroke_width=2, stroke_fill=(0, 0, 0)
+        )
+    pen.text(
+        (10, 8), plane.title, DIM, font(round(0.8 * text_px)), stroke_width=2, stroke_fill=(0, 0, 0)
+    )
     return panel
 
 

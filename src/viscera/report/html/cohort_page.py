@@ -1,0 +1,123 @@
+"""The page of a cohort: every case, what deserves a look first, and how volumes spread."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from viscera._version import __version__
+from viscera.core.organs import ORGANS_BY_NAME, Organ
+from viscera.errors import OutputError, option
+from viscera.io.read import path_exists
+from viscera.report.html.case_record import CaseRecord
+from viscera.report.html.page import read_part, render
+from viscera.runtime.small_files import read_text_file
+
+COHORT_PAGE = "cohort.html"
+_MARK = '<meta name="generator" content="viscera cohort">'
+_BINS, _WIDTH, _HEIGHT = 14, 250, 74
+_MOST_BYTES = 200_000_000
+
+
+def cohort_page(records: Mapping[str, CaseRecord]) -> str:
+    """One self-contained page.
+
+    Args:
+        records: of each case, by the file name of its page.
+    """
+    script = read_part("sort.js")
+    names = list(dict.fromkeys(name for r in records.values() for name in r.volumes_ml))
+    organs = [ORGANS_BY_NAME[name] for name in names if name in ORGANS_BY_NAME]
+    ranked = sorted(records.items(), key=lambda item: (item[1].rank, item[1].name))
+    return render(
+        "cohort.html.j2",
+        scripts=[script],
+        values={
+            "mark": _MARK,
+            "version": __version__,
+            "cases": [_case_row(link, record, organs) for link, record in ranked],
+            "organs": organs,
+            "histograms": [_histogram(organ, list(records.values())) for organ in organs],
+            "script": script,
+        },
+    )
+
+
+def check_cohort_page(path: Path) -> None:
+    """Make sure that the page may be written.
+
+    Args:
+        path: of the page.
+
+    Raises:
+        OutputError: a file of that name exists and is no such page.
+    """
+    if not path_exists(path):
+        return
+    try:
+        is_ours = _MARK in read_text_file(path, most_bytes=_MOST_BYTES)
+    except (OSError, ValueError):
+        is_ours = False
+    if not is_ours:
+        raise OutputError(
+            "a place for the cohort's page",
+            found="a file that viscera did not write",
+            remedy=f"rename it, or choose another {option('output')}",
+            where=path,
+        )
+
+
+def _case_row(link: str, record: CaseRecord, organs: Sequence[Organ]) -> dict[str, Any]:
+    verdicts = list(record.verdicts.values())
+    return {
+        "link": link,
+        "name": record.name,
+        "fails": verdicts.count("fail"),
+        "checks": verdicts.count("check"),
+        "phase": record.phase,
+        "warnings": record.warnings,
+        "volumes": [
+            {
+                "ml": record.volumes_ml.get(organ.name, 0.0),
+                "verdict": record.verdicts.get(organ.name, ""),
+                "is_cut": organ.name in record.cut,
+            }
+            for organ in organs
+        ],
+    }
+
+
+def _histogram(organ: Organ, records: Sequence[CaseRecord]) -> dict[str, Any]:
+    """Bars of the volumes that are whole, in the units of the drawing."""
+    volumes = [
+        record.volumes_ml[organ.name]
+        for record in records
+        if record.volumes_ml.get(organ.name) and organ.name not in record.cut
+    ]
+    if not volumes:
+        return {"organ": organ, "bars": [], "low": "", "high": "", "median": "", "count": 0}
+    low, high = min(volumes), max(volumes)
+    high = high if high > low else low + 1
+    counts, _ = np.histogram(volumes, bins=_BINS, range=(low, high))
+    width = _WIDTH / _BINS
+    bars = [
+        {
+            "x": round(n * width + 1, 1),
+            "y": round(_HEIGHT * (1 - count / counts.max()), 1),
+            "width": round(width - 2, 1),
+            "height": round(_HEIGHT * count / counts.max(), 1),
+        }
+        for n, count in enumerate(counts.tolist())
+        if count
+    ]
+    return {
+        "organ": organ,
+        "bars": bars,
+        "low": f"{low:.3g}",
+        "high": f"{high:.3g}",
+        "median": f"{float(np.median(volumes)):.3g}",
+        "count": len(volumes),
+    }
