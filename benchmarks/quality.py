@@ -128,6 +128,7 @@ def judged(
                 "organ": organ.name,
                 "dsc": dsc_of(organ, segmentation.labels, truth, long_axis),
                 "truth_ml": truth_ml,
+                "doubts": sorted({f.code for f in segmentation.findings}),
                 "measures": dict(segmentation.quality[organ.name].measures),
             }
         )
@@ -230,7 +231,10 @@ def left_out_verdicts(table: Rows, estimates: np.ndarray) -> list[OrganQuality]:
         for n in np.flatnonzero(patients == patient):
             features = features_of(table[n])
             result[n] = judge_organs(
-                {features.organ: features}, network=table[n]["network"], calibration=model
+                {features.organ: features},
+                network=table[n]["network"],
+                doubts=table[n]["doubts"],
+                calibration=model,
             )[features.organ]
     return result
 

@@ -1,4 +1,5 @@
 from ._version import __version__ as __version__
+from .batch.check_scans import check_scans as check_scans
 from .batch.outputs import OutputOptions as OutputOptions
 from .batch.run import ReadOptions as ReadOptions
 from .batch.run import segment_batch as segment_batch

@@ -217,7 +217,11 @@ class Predictor:
                 overview, labels, upright.affine, self.bundle.organs, features
             )
             findings += examination.findings
-            quality = judge_organs(features, network=self.bundle.name)
+            quality = judge_organs(
+                features,
+                network=self.bundle.name,
+                doubts={finding.code for finding in examination.findings},
+            )
         if upright is not volume:
             labels = labels_to_sheared(labels, upright.affine, volume)
         findings += self._result_findings(engine, labels, volume, strict=strict)

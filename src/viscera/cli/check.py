@@ -48,9 +48,10 @@ def command(
     as_json: bool,
     verbose: bool,
 ) -> None:
-    """Say what scans show and what is unusual about them, without segmenting them finely.
+    """Say what scans show and what is unusual about them.
 
-    SCANS are files, DICOM series, or folders that are searched to the bottom. Of each scan: body
+    A coarse network looks at them; nothing is segmented finely, and no labels are written. SCANS
+    are files, DICOM series, or folders that are searched to the bottom. Of each scan: body
     parts, contrast phase, slices, noise; which organs are whole, cut or outside; and findings, each
     with what to do.
     """

@@ -15,8 +15,9 @@ _LEAST_VOXELS = 20  # of the overview: fewer say little
 # Blood has 30 to 60 HU without contrast; first the aorta brightens, then the veins; half a minute
 # after the liver it fades again, and the kidneys stay bright for minutes.
 _UNENHANCED_AORTA_HU, _UNENHANCED_KIDNEY_HU = 75.0, 65.0
-_ARTERIAL_LEAD_HU = 60.0  # of the aorta over the vena cava, or over the liver
-_ARTERIAL_LIVER_LEAD_HU = 100.0
+_BLOOD_HU, _LIVER_HU = 45.0, 55.0  # without contrast
+# What has reached vena cava and liver of the aorta's brightness, at most, in the arterial phase.
+_ARTERIAL_SHARE = 0.38
 _PORTAL_LIVER_HU, _PORTAL_AORTA_HU = 80.0, 115.0
 
 
@@ -50,9 +51,10 @@ def contrast_phase(medians: Mapping[str, float]) -> Phase | None:
     is_kidney_dark = kidney is None or kidney < _UNENHANCED_KIDNEY_HU
     if aorta < _UNENHANCED_AORTA_HU and is_kidney_dark:
         return "unenhanced"
-    leads_cava = cava is not None and aorta - cava > _ARTERIAL_LEAD_HU
-    leads_liver = liver is not None and aorta - liver > _ARTERIAL_LIVER_LEAD_HU
-    if leads_liver and (leads_cava or cava is None):
+    most = _ARTERIAL_SHARE * (aorta - _BLOOD_HU)
+    dark = [cava - _BLOOD_HU < most] if cava is not None else []
+    dark += [liver - _LIVER_HU < most] if liver is not None else []
+    if dark and all(dark):
         return "arterial"
     if liver is not None and liver < _PORTAL_LIVER_HU and aorta < _PORTAL_AORTA_HU:
         return "late"

@@ -13,7 +13,7 @@ from viscera.findings import Finding
 Mask = NDArray[np.bool_]
 METAL_HU = 2500.0
 _LEAST_METAL_VOXELS = 3  # of the overview; less may be a calcified vessel or a tooth's rim
-_NOISY_HU = 35.0  # beyond, small organs are found less reliably
+_NOISY_HU = 40.0  # beyond, small organs are found less reliably
 _LEAST_VOXELS = 300
 _SOFT_HU = (0.0, 200.0)
 _THICK_MM = 6.0

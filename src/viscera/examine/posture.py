@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.organs import ORGANS_BY_ID, ORGANS_BY_NAME
 from viscera.findings import Finding
 from viscera.localise.overview import DENSE_HU
 
@@ -43,8 +43,10 @@ def posture_findings(
         message = "the liver lies on the patient's left, the spleen on the right"
         hint = "left and right may be exchanged in the file; if not, it is a situs inversus"
         findings.append(Finding("warning", "mirrored", message, hint))
-    kidneys = [centres[n] for n in ("kidney_right", "kidney_left") if n in centres]
-    upper = [c for c in (liver, spleen) if c is not None]
+    # Of organs that the scan's ends cut, only a part is seen, which tells no height.
+    whole = {name: c for name, c in centres.items() if name not in _cut_at_ends(labels)}
+    kidneys = [whole[name] for name in ("kidney_right", "kidney_left") if name in whole]
+    upper = [whole[name] for name in ("liver", "spleen") if name in whole]
     lungs = lung_mask(hu, body)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     heights = []  # of what lies high less what lies low
@@ -97,9 +99,9 @@ def _spine_findings(
         return [Finding("warning", "back-to-front", message, "check the header's axes")]
     dense = (hu > -700) & ~body
     skin = round(_SKIN_MM / spacing_mm[1])
-    front = dense[:, : max(0, rows[0] - skin)].sum()
-    back = dense[:, rows[-1] + 1 + skin :].sum()
-    if front > 200 and front > 5 * back:
+    in_front = dense[:, : max(0, rows[0] - skin)].sum()
+    behind = dense[:, rows[-1] + 1 + skin :].sum()
+    if in_front > 200 and in_front > 5 * behind:
         message = "the patient seems to lie prone: the table is at the front"
         hint = "organs sink forwards; volumes are as reliable as supine"
         return [Finding("info", "prone", message, hint)]
@@ -119,14 +121,20 @@ def _arms_share(hu: NDArray[np.number], spacing_mm: Sequence[float]) -> float:
         if count < 2:
             continue
         areas = np.bincount(pieces.ravel())[1:] * pixel_cm2
+        trunk = np.flatnonzero((pieces == areas.argmax() + 1).any(axis=0))
         for number in np.flatnonzero((areas > _ARM_CM2[0]) & (areas < _ARM_CM2[1])):
-            if (
-                areas[number] < 0.4 * areas.max()
-                and (values[pieces == number + 1] > _BONE_HU).any()
-            ):
+            piece = pieces == number + 1
+            column = np.flatnonzero(piece.any(axis=0)).mean()
+            is_beside = not trunk[0] < column < trunk[-1]  # a table lies below
+            if is_beside and (values[piece] > _BONE_HU).any():
                 slices += 1
                 break
     return slices / len(hu)
+
+
+def _cut_at_ends(labels: NDArray[np.uint8]) -> set[str]:
+    """Names of the organs on the outermost slices."""
+    return {ORGANS_BY_ID[int(n)].name for n in np.unique(labels[[0, -1]]) if n}
 
 
 def _centres_mm(

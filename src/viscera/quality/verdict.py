@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
+from typing import NamedTuple
 
 from viscera.core.organ_quality import OrganQuality, Verdict
 from viscera.core.organs import ORGANS_BY_NAME
@@ -18,12 +19,14 @@ _POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good
 _FAR_SD = 3.0
 _PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
 _MISSED_IN_VIEW = 0.9
+TURNED = frozenset({"upside-down", "back-to-front"})  # codes of findings, see `viscera.examine`
 
 
 def judge_organs(
     features: Mapping[str, OrganFeatures],
     *,
     network: str,
+    doubts: Collection[str] = (),
     calibration: Calibration | None = None,
 ) -> dict[str, OrganQuality]:
     """How far each organ of a result can be trusted.
@@ -31,14 +34,17 @@ def judge_organs(
     Args:
         features: by organ.
         network: name of the bundle; without a calibration for it, no DSC is estimated.
+        doubts: codes of what was noticed about the scan; those of a wrong orientation count.
         calibration: from features to DSC; the packaged one where not given.
     """
     calibration = calibration or packaged_calibration()
     known = calibration if network in calibration.networks else None
-    return {name: _judge(of_organ, known) for name, of_organ in features.items()}
+    return {name: _judge(of_organ, known, doubts) for name, of_organ in features.items()}
 
 
-def _judge(features: OrganFeatures, calibration: Calibration | None) -> OrganQuality:
+def _judge(
+    features: OrganFeatures, calibration: Calibration | None, doubts: Collection[str]
+) -> OrganQuality:
     usual = organ_ranges()[features.organ]
     impossible = list(_impossible(features, usual))
     reasons = [*impossible, *_reasons(features, usual)]
@@ -53,6 +59,8 @@ def _judge(features: OrganFeatures, calibration: Calibration | None) -> OrganQua
         # What was not found cannot mislead a measurement.
         if is_found and estimate < calibration.fail_below:
             verdict = "fail"
+    if is_found and (turned := _wrong_orientation(features, doubts)):
+        verdict, reasons = turned.verdict, [*reasons, turned.reason]
     if impossible:
         verdict = "fail"
     if verdict != "good" and not reasons:
@@ -73,6 +81,20 @@ def _judge(features: OrganFeatures, calibration: Calibration | None) -> OrganQua
             if name != "organ"
         },
     )
+
+
+class _Turned(NamedTuple):
+    verdict: Verdict
+    reason: str
+
+
+def _wrong_orientation(features: OrganFeatures, doubts: Collection[str]) -> _Turned | None:
+    """What a scan that seems to be mirrored or turned means for an organ."""
+    if "mirrored" in doubts and ORGANS_BY_NAME[features.organ].laterality is not None:
+        return _Turned("fail", "left and right seem to be exchanged in the file")
+    if TURNED & set(doubts):
+        return _Turned("fail", "the scan seems to be turned in the file")
+    return None
 
 
 def _impossible(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:

@@ -100,7 +100,12 @@ def quality_summary(segmentation: Segmentation) -> str:
 
 
 def volume_text(volume_ml: float, *, is_cut: bool) -> str:
-    """Millilitres for people; a lower bound where the scan cuts the organ."""
+    """Millilitres for people.
+
+    Args:
+        volume_ml: 0 where the organ was not found.
+        is_cut: the scan cuts it, so that this is a lower bound.
+    """
     if not volume_ml:
         return "none"
     text = f"{volume_ml:,.0f}" if volume_ml >= 10 else f"{volume_ml:.1f}"

@@ -19,7 +19,7 @@ _SMOOTH = 2  # passes of [1, 2, 1] / 4 along each axis
 
 
 @dataclass(frozen=True, eq=False)
-class Surface:
+class OrganSurface:
     """A closed surface of triangles.
 
     Attributes:
@@ -31,7 +31,7 @@ class Surface:
     triangles: NDArray[np.int32]
 
 
-def organ_surface(labels: Labels, affine: Affine, organ: int) -> Surface | None:
+def organ_surface(labels: Labels, affine: Affine, organ: int) -> OrganSurface | None:
     """The surface of one organ; None where it is absent.
 
     Args:
@@ -57,7 +57,7 @@ def organ_surface(labels: Labels, affine: Affine, organ: int) -> Surface | None:
     points_mm = voxels @ affine.matrix[:3, :3].T + affine.matrix[:3, 3]
     if np.linalg.det(affine.matrix[:3, :3]) < 0:
         triangles = triangles[:, ::-1]
-    return Surface(points_mm.astype(np.float32), np.ascontiguousarray(triangles))
+    return OrganSurface(points_mm.astype(np.float32), np.ascontiguousarray(triangles))
 
 
 def surface_net(

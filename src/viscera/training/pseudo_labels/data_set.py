@@ -23,7 +23,7 @@ from viscera.runtime.digests import file_sha256
 from viscera.runtime.small_files import read_json_file
 from viscera.runtime.stages import Stages
 from viscera.segmentation import Segmentation
-from viscera.training.pseudo_labels.quality import OrganQuality, case_weight
+from viscera.training.pseudo_labels.quality import LabelQuality, case_weight
 
 CASE_LIST, QUALITY_LIST = "cases.csv", "quality.csv"
 
@@ -34,7 +34,7 @@ class _CaseQuality:
 
     signature: str
     image: str
-    qualities: tuple[OrganQuality, ...]
+    qualities: tuple[LabelQuality, ...]
     labels_sha256: str
 
 
@@ -60,7 +60,7 @@ class PseudoLabelSet:
         path = self.folder / "labelsTr" / f"{case}.nii.gz"
         return CaseOutputs(path, OutputOptions(overwrite=self.overwrite), signature)
 
-    def finished(self, case: str, signature: str) -> tuple[OrganQuality, ...] | None:
+    def finished(self, case: str, signature: str) -> tuple[LabelQuality, ...] | None:
         """The organ qualities of a finished case, None unless all of it is there and up to date.
 
         Args:
@@ -81,7 +81,7 @@ class PseudoLabelSet:
         case: str,
         source: Path,
         segmentation: Segmentation,
-        qualities: Sequence[OrganQuality],
+        qualities: Sequence[LabelQuality],
         signature: str,
     ) -> None:
         """Write a case's labels and organ qualities.
@@ -157,7 +157,7 @@ class PseudoLabelSet:
     def _read(self, path: Path) -> _CaseQuality:
         try:
             content = read_json_file(path)
-            qualities = tuple(OrganQuality(**entry) for entry in content["organs"])
+            qualities = tuple(LabelQuality(**entry) for entry in content["organs"])
             return _CaseQuality(
                 content["made_by"],
                 content["image"],

@@ -59,7 +59,7 @@ class QualityCriteria:
 
 
 @dataclass(frozen=True)
-class OrganQuality:
+class LabelQuality:
     """How good the label of one organ of a scan is.
 
     Attributes:
@@ -91,7 +91,7 @@ class _View(NamedTuple):
 
 def pseudo_label(
     predictor: Predictor, volume: Volume, criteria: QualityCriteria
-) -> tuple[Segmentation, tuple[OrganQuality, ...]]:
+) -> tuple[Segmentation, tuple[LabelQuality, ...]]:
     """Label a scan, and decide for each organ whether its labels are accepted.
 
     Args:
@@ -115,7 +115,7 @@ def pseudo_label(
     for organ in segmentation.organs:
         volume_ml = volumes_ml[organ.name]
         if not volume_ml:
-            qualities.append(OrganQuality(organ.name, 0.0, 0.0, 0.0, "not found"))
+            qualities.append(LabelQuality(organ.name, 0.0, 0.0, 0.0, "not found"))
             continue
         confidence = float(np.mean([dice(counts, organ.id) for counts in overlaps]))
         largest_share = _largest_share(segmentation.labels, organ.id)
@@ -128,7 +128,7 @@ def pseudo_label(
             reason = f"its largest component is {largest_share:.0%} of it"
         elif volume_ml > high_ml or too_small:
             reason = f"{volume_ml:.1f} ml"
-        qualities.append(OrganQuality(organ.name, volume_ml, largest_share, confidence, reason))
+        qualities.append(LabelQuality(organ.name, volume_ml, largest_share, confidence, reason))
     return segmentation, tuple(qualities)
 
 
@@ -163,7 +163,7 @@ def _largest_share(labels: Labels, organ: int) -> float:
     return float(components.voxels.max() / components.voxels.sum())
 
 
-def case_weight(qualities: Sequence[OrganQuality]) -> float:
+def case_weight(qualities: Sequence[LabelQuality]) -> float:
     """How much a case counts: the mean confidence of accepted organs; 0 where there are none."""
     confidences = [quality.confidence for quality in qualities if quality.accepted]
     return round(float(np.mean(confidences)), 3) if confidences else 0.0
