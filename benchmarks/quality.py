@@ -140,7 +140,8 @@ LAMBDA = 20.0  # of the ridge; a tenth or ten times as much changes the figures 
 PLAIN_WEIGHT = 6.0  # of a scan as it is, beside each spoiled one
 BAD_DSC = 0.7
 EDGES = (0.0, 0.3, 0.5, 0.65, 0.75, 0.82, 0.88, 0.93)
-SENSITIVITY = 0.83  # that the threshold is chosen for, on other patients than those judged
+SENSITIVITY = 0.86  # that the threshold is chosen for, on other patients than those judged
+INTERVAL = (0.08, 0.92)  # four fifths and a little, as patients differ more than these twelve
 FALSE_FAILURES = 0.01  # share of good organs that may be called failed
 
 
@@ -151,7 +152,12 @@ def features_of(row: dict) -> OrganFeatures:
 
 def fit(table: Rows, *, found: bool) -> tuple[dict[str, float], dict[str, float]]:
     """Weights and constants of one of the two models, by ridge regression of logit(DSC)."""
-    chosen = [row for row in table if (row["measures"]["volume_ml"] > 0) == found]
+    # Of a mirrored scan a rule takes care.
+    chosen = [
+        row
+        for row in table
+        if (row["measures"]["volume_ml"] > 0) == found and "mirrored" not in row["doubts"]
+    ]
     inputs_of = found_inputs if found else absent_inputs
     inputs = [inputs_of(features_of(row)) for row in chosen]
     names = list(inputs[0])
@@ -202,10 +208,11 @@ def finished(model: Calibration, table: Rows, estimates: np.ndarray) -> Calibrat
     """The same with intervals and thresholds, from estimates of patients left out."""
     truth = np.array([row["dsc"] for row in table])
     found = np.array([row["measures"]["volume_ml"] > 0 for row in table])
+    fitted = found & np.array(["mirrored" not in row["doubts"] for row in table])
     low, high = [], []
     for start, stop in zip(EDGES, (*EDGES[1:], 1.01), strict=True):
-        errors = (truth - estimates)[found & (estimates >= start) & (estimates < stop)]
-        ends = np.quantile(errors, (0.1, 0.9)) if errors.size >= 10 else (-0.3, 0.3)
+        errors = (truth - estimates)[fitted & (estimates >= start) & (estimates < stop)]
+        ends = np.quantile(errors, INTERVAL) if errors.size >= 10 else (-0.3, 0.3)
         low.append(round(float(ends[0]), 3))
         high.append(round(float(ends[1]), 3))
     bad = truth < BAD_DSC

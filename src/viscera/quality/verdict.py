@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
-from typing import NamedTuple
 
 from viscera.core.organ_quality import OrganQuality, Verdict
 from viscera.core.organs import ORGANS_BY_NAME
@@ -19,7 +18,7 @@ _POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good
 _FAR_SD = 3.0
 _PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
 _MISSED_IN_VIEW = 0.9
-TURNED = frozenset({"upside-down", "back-to-front"})  # codes of findings, see `viscera.examine`
+MIRRORED = "mirrored"  # code of a finding, see `viscera.examine.posture`
 
 
 def judge_organs(
@@ -34,7 +33,7 @@ def judge_organs(
     Args:
         features: by organ.
         network: name of the bundle; without a calibration for it, no DSC is estimated.
-        doubts: codes of what was noticed about the scan; those of a wrong orientation count.
+        doubts: codes of what was noticed about the scan; `mirrored` counts.
         calibration: from features to DSC; the packaged one where not given.
     """
     calibration = calibration or packaged_calibration()
@@ -59,8 +58,9 @@ def _judge(
         # What was not found cannot mislead a measurement.
         if is_found and estimate < calibration.fail_below:
             verdict = "fail"
-    if is_found and (turned := _wrong_orientation(features, doubts)):
-        verdict, reasons = turned.verdict, [*reasons, turned.reason]
+    if is_found and _is_on_wrong_side(features, doubts):
+        reasons.append("left and right seem to be exchanged in the file")
+        verdict = "fail"
     if impossible:
         verdict = "fail"
     if verdict != "good" and not reasons:
@@ -83,18 +83,12 @@ def _judge(
     )
 
 
-class _Turned(NamedTuple):
-    verdict: Verdict
-    reason: str
+def _is_on_wrong_side(features: OrganFeatures, doubts: Collection[str]) -> bool:
+    """Whether the organ is one of a pair in a scan that seems to be mirrored.
 
-
-def _wrong_orientation(features: OrganFeatures, doubts: Collection[str]) -> _Turned | None:
-    """What a scan that seems to be mirrored or turned means for an organ."""
-    if "mirrored" in doubts and ORGANS_BY_NAME[features.organ].laterality is not None:
-        return _Turned("fail", "left and right seem to be exchanged in the file")
-    if TURNED & set(doubts):
-        return _Turned("fail", "the scan seems to be turned in the file")
-    return None
+    All else keeps its name then, and is found as well as ever; so is all in a scan upside down.
+    """
+    return MIRRORED in doubts and ORGANS_BY_NAME[features.organ].laterality is not None
 
 
 def _impossible(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
