@@ -37,8 +37,8 @@ def judge_organs(
         calibration: from features to DSC; the packaged one where not given.
     """
     calibration = calibration or packaged_calibration()
-    known = calibration if network in calibration.networks else None
-    return {name: _judge(of_organ, known, doubts) for name, of_organ in features.items()}
+    usable = calibration if network in calibration.networks else None
+    return {name: _judge(of_organ, usable, doubts) for name, of_organ in features.items()}
 
 
 def _judge(
