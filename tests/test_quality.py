@@ -147,7 +147,7 @@ def test_what_is_impossible_fails(changes, words):
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"look_dice": 0.0}, "coarse look saw it elsewhere"),
+        ({"look_dice": 0.0}, "coarse look hardly agrees"),
         ({"place_sd": 5.0}, "far from its usual place"),
         ({"largest_share": 0.5}, "in pieces: the largest has 50 %"),
         ({"hu_sd": 4.0, "mean_hu": 230.0}, "mean of 230 HU is unusual"),

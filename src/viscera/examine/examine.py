@@ -54,7 +54,7 @@ def examine_scan(
         slice_mm=slice_mm,
         findings=(
             *cut_findings(labels, affine, organs),
-            *posture_findings(hu, seen, body, spacing_mm),
+            *posture_findings(hu, seen, body, lungs, spacing_mm, cut_organs=cut),
             *quality_findings(hu, seen, body, spacing_mm, noise=noise, slice_mm=slice_mm),
         ),
     )

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.core.organs import ORGANS_BY_ID, ORGANS_BY_NAME
+from viscera.core.organs import ORGANS_BY_NAME
 from viscera.findings import Finding
 from viscera.localise.overview import DENSE_HU
 
@@ -26,7 +26,10 @@ def posture_findings(
     hu: NDArray[np.number],
     labels: NDArray[np.uint8],
     body: Mask,
+    lungs: Mask,
     spacing_mm: Sequence[float],
+    *,
+    cut_organs: Collection[str],
 ) -> list[Finding]:
     """What is unusual about how the patient lies.
 
@@ -34,7 +37,9 @@ def posture_findings(
         hu: [z, y, x] of an overview; x runs to the patient's left, y to the back, z to the head.
         labels: [z, y, x] at the same voxels.
         body: [z, y, x] the body without table and clothes.
+        lungs: [z, y, x].
         spacing_mm: z, y, x.
+        cut_organs: names of those that the scan cuts: where their middle lies tells nothing.
     """
     findings = []
     centres = _centres_mm(labels, spacing_mm)
@@ -43,11 +48,9 @@ def posture_findings(
         message = "the liver lies on the patient's left, the spleen on the right"
         hint = "left and right may be exchanged in the file; if not, it is a situs inversus"
         findings.append(Finding("warning", "mirrored", message, hint))
-    # Of organs that the scan's ends cut, only a part is seen, which tells no height.
-    whole = {name: c for name, c in centres.items() if name not in _cut_at_ends(labels)}
+    whole = {name: centre for name, centre in centres.items() if name not in cut_organs}
     kidneys = [whole[name] for name in ("kidney_right", "kidney_left") if name in whole]
     upper = [whole[name] for name in ("liver", "spleen") if name in whole]
-    lungs = lung_mask(hu, body)
     voxel_ml = float(np.prod(spacing_mm)) / 1000
     heights = []  # of what lies high less what lies low
     if kidneys and upper:
@@ -67,15 +70,22 @@ def posture_findings(
 
 
 def lung_mask(hu: NDArray[np.number], body: Mask) -> Mask:
-    """What has the HU of lungs within the body's outline.
+    """What has the HU of lungs within the body's outline, its neighbours in the slice included.
+
+    The borders of gas in bowel have such values too, and are thin.
 
     Args:
         hu: [z, y, x].
         body: [z, y, x].
     """
     low, high = _LUNG_HU
-    within = _filled(body)
-    return np.asarray(within & (hu > low) & (hu < high))
+    mask = _filled(body) & (hu > low) & (hu < high)
+    inner = mask.copy()
+    for axis in (1, 2):
+        lines, source = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
+        lines[1:] &= source[:-1]
+        lines[:-1] &= source[1:]
+    return inner
 
 
 def _spine_findings(
@@ -130,11 +140,6 @@ def _arms_share(hu: NDArray[np.number], spacing_mm: Sequence[float]) -> float:
                 slices += 1
                 break
     return slices / len(hu)
-
-
-def _cut_at_ends(labels: NDArray[np.uint8]) -> set[str]:
-    """Names of the organs on the outermost slices."""
-    return {ORGANS_BY_ID[int(n)].name for n in np.unique(labels[[0, -1]]) if n}
 
 
 def _centres_mm(

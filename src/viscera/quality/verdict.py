@@ -18,7 +18,8 @@ _POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good
 _FAR_SD = 3.0
 _PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
 _MISSED_IN_VIEW = 0.9
-MIRRORED = "mirrored"  # code of a finding, see `viscera.examine.posture`
+_UNKNOWN_IN_VIEW = 0.5  # no organ tells where the others should be
+MIRRORED, NOISY = "mirrored", "noisy"  # codes of findings, see `viscera.examine`
 
 
 def judge_organs(
@@ -33,7 +34,7 @@ def judge_organs(
     Args:
         features: by organ.
         network: name of the bundle; without a calibration for it, no DSC is estimated.
-        doubts: codes of what was noticed about the scan; `mirrored` counts.
+        doubts: codes of what was noticed about the scan; `mirrored` and `noisy` count.
         calibration: from features to DSC; the packaged one where not given.
     """
     calibration = calibration or packaged_calibration()
@@ -58,6 +59,8 @@ def _judge(
         # What was not found cannot mislead a measurement.
         if is_found and estimate < calibration.fail_below:
             verdict = "fail"
+    if not is_found and _is_out_of_view(features, doubts):
+        verdict = "good"
     if is_found and _is_on_wrong_side(features, doubts):
         reasons.append("left and right seem to be exchanged in the file")
         verdict = "fail"
@@ -81,6 +84,15 @@ def _judge(
             if name != "organ"
         },
     )
+
+
+def _is_out_of_view(features: OrganFeatures, doubts: Collection[str]) -> bool:
+    """Whether nothing speaks for an organ: the look saw none, and nothing tells that it is there.
+
+    A scan that is too noisy to show anything says nothing of the kind.
+    """
+    is_readable = NOISY not in doubts and not features.doubtful_hu
+    return is_readable and not features.look_ml and features.in_view <= _UNKNOWN_IN_VIEW
 
 
 def _is_on_wrong_side(features: OrganFeatures, doubts: Collection[str]) -> bool:
@@ -116,7 +128,7 @@ def _reasons(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
         size = "small" if is_small else "large"
         yield f"{_ml(ml)} is {size} for {_article(title)}"
     if features.look_dice is not None and features.look_dice < _POOR_LOOK:
-        yield "the first, coarse look saw it elsewhere or not at all"
+        yield "the first, coarse look hardly agrees with it"
     if features.place_sd is not None and features.place_sd > _FAR_SD:
         yield "it lies far from its usual place beside the other organs"
     if features.largest_share < _PIECES_SHARE:

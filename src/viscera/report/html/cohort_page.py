@@ -70,6 +70,10 @@ def check_cohort_page(path: Path) -> None:
         )
 
 
+def _ml(volume_ml: float) -> str:
+    return f"{volume_ml:,.0f}" if volume_ml >= 10 else f"{volume_ml:.1f}"
+
+
 def _case_row(link: str, record: CaseRecord, organs: Sequence[Organ]) -> dict[str, Any]:
     verdicts = list(record.verdicts.values())
     return {
@@ -116,8 +120,8 @@ def _histogram(organ: Organ, records: Sequence[CaseRecord]) -> dict[str, Any]:
     return {
         "organ": organ,
         "bars": bars,
-        "low": f"{low:.3g}",
-        "high": f"{high:.3g}",
-        "median": f"{float(np.median(volumes)):.3g}",
+        "low": _ml(low),
+        "high": _ml(high),
+        "median": _ml(float(np.median(volumes))),
         "count": len(volumes),
     }
