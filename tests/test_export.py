@@ -213,12 +213,12 @@ def test_pseudo_labels_are_judged_and_train_as_they_are(scans, tmp_path):
 
 def test_organs_that_a_network_cannot_find_are_not_taught_as_background(tmp_path, scans):
     from viscera.training.pseudo_labels.data_set import PseudoLabelSet
-    from viscera.training.pseudo_labels.quality import OrganQuality
+    from viscera.training.pseudo_labels.quality import LabelQuality
 
     made = PseudoLabelSet(tmp_path)
     segmentation = Predictor("phantom").segment(scans / "s11.nii.gz")
     for case, organ in (("a", "liver"), ("b", "spleen")):  # one after the other, as by two calls
-        trusts = [OrganQuality(organ, 500.0, 1.0, 0.9, "")]
+        trusts = [LabelQuality(organ, 500.0, 1.0, 0.9, "")]
         made.add(case, scans / "s11.nii.gz", segmentation, trusts, "mark")
         made.list_cases()
     cases, _ = find_cases([tmp_path / "cases.csv"])

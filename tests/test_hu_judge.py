@@ -118,17 +118,17 @@ def test_faults_are_seen_on_shared_cts(fault):
 
 
 @pytest.mark.hostile(37)
-def test_segment_says_it_and_strict_refuses(tmp_path, nearest, small_phantom):
-    volume = small_phantom[0]
+def test_segment_says_it_and_strict_refuses(tmp_path):
+    volume, _ = make_phantom(5, shape=(80, 64, 40), spacing_mm=(4.5, 4.5, 7.0), noise_hu=8)
     shifted = volume.shifted(1024)
-    codes = [f.code for f in viscera.segment(shifted, bundle=nearest).findings]
+    codes = [f.code for f in viscera.segment(shifted, bundle="phantom").findings]
     assert "not-hu" in codes
     with pytest.raises(InputError, match="leave out strict"):
-        viscera.segment(shifted, bundle=nearest, strict=True)
-    assert viscera.segment(volume, bundle=nearest, strict=True).labels.any()
+        viscera.segment(shifted, bundle="phantom", strict=True)
+    assert viscera.segment(volume, bundle="phantom", strict=True).labels.any()
     plain = Volume(shifted.data, volume.affine)
     write_volume(tmp_path / "ct.nii.gz", plain)
-    call = ["segment", str(tmp_path / "ct.nii.gz"), "-b", str(nearest), "-o"]
+    call = ["segment", str(tmp_path / "ct.nii.gz"), "-b", "phantom", "-o"]
     result = CliRunner().invoke(command, [*call, str(tmp_path / "o.nii.gz")])
     assert "try --hu-offset -1024" in result.stderr
     result = CliRunner().invoke(

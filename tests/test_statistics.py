@@ -32,14 +32,15 @@ def test_statistics_are_numpys():
     assert (rows["aorta"].components, rows["aorta"].touches_border) == (1, True)
     assert rows["spleen"].as_dict() == {
         "volume_ml": 0.0, "mean_hu": None, "std_hu": None, "n_voxels": 0, "components": 0,
-        "touches_border": False,
+        "touches_border": False, "verdict": None, "estimated_dsc": None, "estimated_low": None,
+        "estimated_high": None, "reasons": "",
     }  # fmt: skip
     assert [row.organ for row in measure_organs(segmentation)] == [o.name for o in viscera.ORGANS]
 
 
 def test_csv_is_long():
     rows = list(csv.DictReader(io.StringIO(statistics_csv("case", measure_organs(case())))))
-    assert len(rows) == 13 * 6
+    assert len(rows) == 13 * 11
     values = {(r["organ"], r["metric"]): r["value"] for r in rows}
     assert values["aorta", "touches_border"] == "1"
     assert values["liver", "components"] == "2"
