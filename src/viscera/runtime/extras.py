@@ -16,6 +16,8 @@ _EXTRA_OF = {
     "onnxscript": "train",
     "safetensors": "train",
     "torch": "train",
+    "starlette": "web",
+    "uvicorn": "web",
 }
 
 

@@ -1,0 +1,247 @@
+"""The application: routes from addresses to jobs."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import (
+    FileResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+
+from viscera._version import __version__
+from viscera.bundle.read import packaged_bundles
+from viscera.core.organs import ORGANS
+from viscera.errors import ResourceError, VisceraError, python_wording
+from viscera.serve.jobs import ENDED, Job, JobStore
+from viscera.serve.openapi import openapi_description
+from viscera.serve.security import Guard
+from viscera.serve.settings import ServerSettings
+
+_STATIC = Path(__file__).parent / "static"
+_MOST_JSON_BYTES = 10_000
+_LOOK_S = 0.15  # at a job whose events somebody reads
+
+
+def make_app(settings: ServerSettings, jobs: JobStore) -> Starlette:
+    """The application.
+
+    Args:
+        settings: of the server.
+        jobs: its jobs; they are started and stopped with the application.
+    """
+
+    @asynccontextmanager
+    async def lifespan(_app: Starlette) -> AsyncIterator[None]:
+        jobs.start()
+        yield
+        await anyio.to_thread.run_sync(jobs.stop)
+
+    interface = _Interface(settings, jobs)
+    routes = [
+        Route("/", interface.page),
+        Route("/openapi.json", interface.openapi),
+        Route("/api/health", interface.health),
+        Route("/api/metrics", interface.metrics),
+        Route("/api/bundles", interface.bundles),
+        Route("/api/organs", interface.organs),
+        Route("/api/jobs", interface.list_jobs, methods=["GET"]),
+        Route("/api/jobs", interface.create_job, methods=["POST"]),
+        Route("/api/jobs/{job}", interface.show_job, methods=["GET"]),
+        Route("/api/jobs/{job}", interface.delete_job, methods=["DELETE"]),
+        Route("/api/jobs/{job}/files/{name}", interface.upload, methods=["PUT"]),
+        Route("/api/jobs/{job}/start", interface.start_job, methods=["POST"]),
+        Route("/api/jobs/{job}/events", interface.events),
+        Route("/api/jobs/{job}/results/{name}", interface.result),
+        Mount("/static", StaticFiles(directory=_STATIC)),
+    ]
+    return Starlette(
+        routes=routes,
+        lifespan=lifespan,
+        middleware=[Middleware(Guard, settings=settings)],
+        exception_handlers={HTTPException: _http_error, VisceraError: _viscera_error},
+    )
+
+
+class _Interface:
+    """One method a route; docs/commands/serve.md and openapi.py describe them."""
+
+    def __init__(self, settings: ServerSettings, jobs: JobStore) -> None:
+        self._settings, self._jobs = settings, jobs
+
+    async def page(self, _request: Request) -> Response:
+        """The page. On loopback it knows the token; from elsewhere it asks for it."""
+        text = (_STATIC / "index.html").read_text(encoding="utf-8")
+        token = self._settings.token if self._settings.is_loopback else ""
+        return Response(text.replace("{{token}}", token), media_type="text/html")
+
+    async def openapi(self, _request: Request) -> Response:
+        """The description of the interface."""
+        return JSONResponse(openapi_description())
+
+    async def health(self, _request: Request) -> Response:
+        """That the server lives."""
+        return JSONResponse({"status": "ok", "version": __version__})
+
+    async def metrics(self, _request: Request) -> Response:
+        """Numbers for Prometheus; none of them tells a patient."""
+        lines = [
+            "# TYPE viscera_jobs gauge",
+            *(f'viscera_jobs{{state="{s}"}} {n}' for s, n in self._jobs.counts().items()),
+            "# TYPE viscera_jobs_finished_total counter",
+            f"viscera_jobs_finished_total {self._jobs.finished_count}",
+            "# TYPE viscera_jobs_failed_total counter",
+            f"viscera_jobs_failed_total {self._jobs.failed_count}",
+        ]
+        return PlainTextResponse("\n".join(lines) + "\n")
+
+    async def bundles(self, _request: Request) -> Response:
+        """Names of the packaged networks."""
+        return JSONResponse(list(packaged_bundles()))
+
+    async def organs(self, _request: Request) -> Response:
+        """Labels, names and colours."""
+        return JSONResponse(
+            [
+                {"id": o.id, "name": o.name, "title": o.title, "colour": list(o.colour)}
+                for o in ORGANS
+            ]
+        )
+
+    async def list_jobs(self, _request: Request) -> Response:
+        """All jobs, without their reports."""
+        return JSONResponse([{**job.as_dict(), "report": None} for job in self._jobs.all()])
+
+    async def create_job(self, request: Request) -> Response:
+        """A new job."""
+        table = await _json_body(request)
+        unknown = set(table) - {"name", "bundle", "source"}
+        texts = {key: table.get(key, "") for key in ("name", "bundle", "source")}
+        if unknown or not all(isinstance(text, str) for text in texts.values()):
+            raise HTTPException(422, "expected name, bundle and source, each a text")
+        job = self._jobs.add(texts["name"], texts["bundle"] or "default", texts["source"])
+        return JSONResponse(job.as_dict(), 201)
+
+    async def show_job(self, request: Request) -> Response:
+        """A job with its report."""
+        return JSONResponse(self._job(request).as_dict())
+
+    async def delete_job(self, request: Request) -> Response:
+        """Cancel a job and delete all of it."""
+        await anyio.to_thread.run_sync(self._jobs.remove, self._job(request))
+        return Response(status_code=204)
+
+    async def upload(self, request: Request) -> Response:
+        """One file of a job, as the body."""
+        job = self._job(request)
+        if job.state != "receiving" or job.source is not None:
+            raise HTTPException(409, f"the job is {job.state} and takes no more files")
+        if job.received_files >= self._settings.most_files:
+            raise HTTPException(413, f"a job has at most {self._settings.most_files} files")
+        path = self._jobs.upload_path(job, request.path_params["name"])
+        job.change(received_files=job.received_files + 1)
+        received = 0
+        try:
+            async with await anyio.open_file(path, "xb") as file:
+                async for chunk in request.stream():
+                    received += len(chunk)
+                    job.change(received_bytes=job.received_bytes + len(chunk))
+                    if job.received_bytes > self._settings.most_upload_bytes or job.is_unwanted:
+                        limit_mb = self._settings.most_upload_bytes / 1e6
+                        raise HTTPException(413, f"a job takes at most {limit_mb:.0f} MB")
+                    await file.write(chunk)
+        except (HTTPException, ClientDisconnect, OSError) as error:
+            path.unlink(missing_ok=True)
+            job.change(
+                received_files=job.received_files - 1,
+                received_bytes=job.received_bytes - received,
+            )
+            if isinstance(error, OSError):
+                raise HTTPException(507, "the disk is full") from error
+            raise
+        return Response(status_code=204)
+
+    async def start_job(self, request: Request) -> Response:
+        """Put a job into the queue."""
+        job = self._job(request)
+        if job.state != "receiving":
+            raise HTTPException(409, f"the job is {job.state}")
+        self._jobs.submit(job)
+        return JSONResponse(job.as_dict(), 202)
+
+    async def events(self, request: Request) -> Response:
+        """The job as server-sent events, one at each change, until it ends."""
+        job = self._job(request)
+
+        async def stream() -> AsyncIterator[str]:
+            version = -1
+            while not await request.is_disconnected():
+                if job.version != version:
+                    version = job.version
+                    yield f"data: {json.dumps({**job.as_dict(), 'report': None})}\n\n"
+                    if job.state in ENDED:
+                        return
+                await asyncio.sleep(_LOOK_S)
+
+        return StreamingResponse(stream(), media_type="text/event-stream")
+
+    async def result(self, request: Request) -> Response:
+        """A file of a finished job; pages come as downloads, to be opened offline."""
+        job = self._job(request)
+        name = request.path_params["name"]
+        path = job.results().get(name)
+        if path is None:
+            raise HTTPException(404, "no such result")
+        return FileResponse(path, filename=f"{_harmless(job.name)}_{name}")
+
+    def _job(self, request: Request) -> Job:
+        job = self._jobs.get(request.path_params["job"])
+        if job is None:
+            raise HTTPException(404, "no such job")
+        return job
+
+
+def _harmless(name: str) -> str:
+    return "".join(letter if letter.isalnum() or letter in "-_" else "_" for letter in name)[:80]
+
+
+async def _json_body(request: Request) -> dict[str, Any]:
+    """A JSON object; an empty body is an empty one."""
+    body = bytearray()
+    async for chunk in request.stream():
+        body += chunk
+        if len(body) > _MOST_JSON_BYTES:
+            raise HTTPException(413, f"at most {_MOST_JSON_BYTES} bytes of JSON")
+    if not body:
+        return {}
+    with suppress(ValueError, RecursionError):
+        table = json.loads(bytes(body))
+        if isinstance(table, dict):
+            return table
+    raise HTTPException(422, "expected a JSON object")
+
+
+async def _http_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    return JSONResponse({"error": error.detail}, error.status_code, headers=error.headers)
+
+
+async def _viscera_error(_request: Request, error: Exception) -> Response:
+    assert isinstance(error, VisceraError)
+    status = 429 if isinstance(error, ResourceError) else 422
+    return JSONResponse({"error": error.message(python_wording)}, status)

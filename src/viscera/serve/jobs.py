@@ -1,0 +1,374 @@
+"""Jobs: scans that are uploaded, wait, are segmented one after another, and are deleted again."""
+
+from __future__ import annotations
+
+import queue
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+from viscera.batch.outputs import OutputOptions
+from viscera.batch.plan import BatchCase
+from viscera.batch.run import BatchOptions, segment_case
+from viscera.bundle.read import packaged_bundles
+from viscera.dicom.read.files import looks_like_dicom
+from viscera.errors import (
+    NothingToSegmentError,
+    ResourceError,
+    UsageError,
+    VisceraError,
+    option,
+    python_wording,
+)
+from viscera.inputs import as_volume
+from viscera.io.case_names import result_name
+from viscera.io.scan_files import find_scans
+from viscera.io.write import write_volume
+from viscera.predictor import Predictor
+from viscera.runtime.resources import means_no_memory, no_memory_error
+from viscera.serve.settings import ServerSettings
+
+State = Literal["receiving", "waiting", "running", "finished", "failed", "cancelled"]
+ENDED: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
+_UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
+_LONGEST_NAME = 100
+# Results by the name that they have for users: suffix of the file beside the labels.
+RESULTS = {
+    "labels.nii.gz": ".nii.gz",
+    "labels.seg.nrrd": ".seg.nrrd",
+    "statistics.json": "_statistics.json",
+    "statistics.csv": "_statistics.csv",
+    "report.json": "_report.json",
+    "report.html": ".html",
+    "preview.png": "_preview.png",
+    "seg.dcm": "_seg.dcm",
+    "rtstruct.dcm": "_rtstruct.dcm",
+}
+SCAN = "scan.nii.gz"  # the CT itself, for a viewer
+
+
+class JobCancelledError(Exception):
+    """The user no longer wants a job."""
+
+
+@dataclass(eq=False)
+class Job:
+    """One scan on its way.
+
+    Attributes:
+        id: names it in addresses.
+        name: what the user calls it; text, never a path.
+        bundle: of the network.
+        folder: holds its files.
+        state: where it stands.
+        stage: what is being done.
+        share: how much of that stage is done.
+        error: why it failed, in words.
+        exit_code: what the command line would end in.
+        report: of the finished run.
+        scan: the CT as .nii.gz, once it is finished.
+        received_bytes: of all files.
+        received_files: how many.
+        changed_s: when something last happened, on the monotonic clock.
+        version: grows with each change.
+    """
+
+    id: str
+    name: str
+    bundle: str
+    folder: Path
+    source: Path | None = None
+    state: State = "receiving"
+    stage: str = ""
+    share: float = 0.0
+    error: str = ""
+    exit_code: int = 0
+    report: dict[str, Any] | None = None
+    scan: Path | None = None
+    received_bytes: int = 0
+    received_files: int = 0
+    changed_s: float = field(default_factory=time.monotonic)
+    version: int = 0
+    is_unwanted: bool = False
+
+    def change(self, **values: Any) -> None:
+        """Set attributes; whoever watches sees it."""
+        for name, value in values.items():
+            setattr(self, name, value)
+        self.changed_s = time.monotonic()
+        self.version += 1
+
+    @property
+    def input_folder(self) -> Path:
+        """Where uploads go."""
+        return self.folder / "input"
+
+    def results(self) -> dict[str, Path]:
+        """The files that a finished job has, by the name that users see."""
+        if self.state != "finished":
+            return {}
+        base = self.folder / "results" / "labels"
+        paths = {name: base.with_name(base.name + suffix) for name, suffix in RESULTS.items()}
+        if self.scan is not None:
+            paths[SCAN] = self.scan
+        return {name: path for name, path in paths.items() if path.is_file()}
+
+    def as_dict(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return {
+            "id": self.id,
+            "name": self.name,
+            "bundle": self.bundle,
+            "state": self.state,
+            "stage": self.stage,
+            "share": round(self.share, 3),
+            "error": self.error,
+            "exit_code": self.exit_code,
+            "files": self.received_files,
+            "bytes": self.received_bytes,
+            "results": list(self.results()),
+            "report": self.report,
+        }
+
+
+class JobStore:
+    """All jobs of a server. One thread segments them in turn, another deletes what is old.
+
+    Attributes:
+        settings: of the server.
+        folder: holds a folder of each job.
+    """
+
+    def __init__(
+        self,
+        settings: ServerSettings,
+        folder: Path,
+        *,
+        make_predictor: Callable[[str], Predictor] = Predictor,
+    ) -> None:
+        """Nothing runs before `start`.
+
+        Args:
+            settings: of the server.
+            folder: holds a folder of each job.
+            make_predictor: gives the network of a bundle's name; called once for each.
+        """
+        self.settings, self.folder = settings, folder
+        self._make_predictor = make_predictor
+        self._jobs: dict[str, Job] = {}
+        self._waiting: queue.Queue[Job | None] = queue.Queue()
+        self._predictors: dict[str, Predictor] = {}
+        self._lock = threading.Lock()
+        self._stopping = threading.Event()
+        self._threads: list[threading.Thread] = []
+        self.finished_count = self.failed_count = 0
+
+    def start(self) -> None:
+        """Begin to work."""
+        for work in (self._work, self._expire):
+            thread = threading.Thread(target=work, daemon=True)
+            thread.start()
+            self._threads.append(thread)
+
+    def stop(self) -> None:
+        """End: what runs is cancelled, and nothing is kept."""
+        self._stopping.set()
+        self._waiting.put(None)
+        for job in self.all():
+            job.is_unwanted = True
+        for thread in self._threads:
+            thread.join(timeout=20)
+
+    def all(self) -> list[Job]:
+        """All jobs, the oldest first."""
+        with self._lock:
+            return list(self._jobs.values())
+
+    def get(self, job_id: str) -> Job | None:
+        """The job of this id."""
+        with self._lock:
+            return self._jobs.get(job_id)
+
+    def add(self, name: str, bundle: str, source: str = "") -> Job:
+        """A new job, which waits for its files, or for `submit` where a source is named.
+
+        Args:
+            name: what the user calls it.
+            bundle: name of a packaged one.
+            source: a scan below the folder that the server may read; empty for an upload.
+
+        Raises:
+            UsageError: no such bundle, or no source that may be read.
+            ResourceError: there are too many jobs.
+        """
+        if bundle not in packaged_bundles():
+            raise UsageError(
+                "the name of a packaged bundle",
+                found=repr(bundle),
+                remedy=f"choose among {', '.join(packaged_bundles())}",
+            )
+        path = self._allowed_source(source) if source else None
+        with self._lock:
+            if len(self._jobs) >= self.settings.most_jobs:
+                raise ResourceError(
+                    f"at most {self.settings.most_jobs} jobs",
+                    found="as many",
+                    remedy="delete one, or wait until one is deleted",
+                )
+            job_id = secrets.token_urlsafe(9)
+            job = Job(job_id, name[:200] or "scan", bundle, self.folder / job_id, path)
+            job.input_folder.mkdir(parents=True)
+            self._jobs[job_id] = job
+        return job
+
+    def _allowed_source(self, source: str) -> Path:
+        """A scan below the folder that may be read, links followed.
+
+        Raises:
+            UsageError: no such scan, or none that may be read.
+        """
+        refusal = UsageError(
+            f"a scan below the folder of {option('data')}",
+            found=repr(source),
+            remedy="choose another",
+        )
+        if self.settings.data is None:
+            raise refusal
+        try:
+            root = self.settings.data.resolve(strict=True)
+            path = (root / source).resolve(strict=True)
+        except (OSError, ValueError) as error:
+            raise refusal from error
+        if root not in (path, *path.parents):
+            raise refusal
+        return path
+
+    def upload_path(self, job: Job, name: str) -> Path:
+        """Where a file of a job goes; its name is the user's as far as that is harmless.
+
+        Args:
+            job: that receives it.
+            name: of the file.
+        """
+        safe = _UNSAFE.sub("_", Path(name).name).lstrip(".")[-_LONGEST_NAME:] or "file"
+        path = job.input_folder / safe
+        return path if not path.exists() else job.input_folder / f"{job.received_files}_{safe}"
+
+    def submit(self, job: Job) -> None:
+        """Put a job that has its files into the queue.
+
+        Raises:
+            UsageError: it has none, or was submitted before.
+        """
+        if job.state != "receiving" or not (job.source or job.received_files):
+            problem = "none" if job.state == "receiving" else f"a job that is {job.state}"
+            raise UsageError("a job with files", found=problem, remedy="upload the scan first")
+        job.change(state="waiting")
+        self._waiting.put(job)
+
+    def remove(self, job: Job) -> None:
+        """Cancel a job and delete its files."""
+        job.is_unwanted = True
+        with self._lock:
+            self._jobs.pop(job.id, None)
+        if job.state != "running":  # else its own thread deletes the files
+            job.change(state="cancelled")
+            shutil.rmtree(job.folder, ignore_errors=True)
+
+    def counts(self) -> dict[str, int]:
+        """How many jobs there are in each state."""
+        states = [job.state for job in self.all()]
+        return {state: states.count(state) for state in dict.fromkeys(states)}
+
+    def _expire(self) -> None:
+        while not self._stopping.wait(1.0):
+            now = time.monotonic()
+            for job in self.all():
+                age_s = now - job.changed_s
+                if (job.state in ENDED and age_s > self.settings.keep_s) or (
+                    job.state == "receiving" and age_s > self.settings.idle_s
+                ):
+                    self.remove(job)
+
+    def _work(self) -> None:
+        while (job := self._waiting.get()) is not None:
+            if job.is_unwanted or self._stopping.is_set():
+                continue
+            try:
+                self._segment(job)
+                self.finished_count += 1
+            except JobCancelledError:
+                job.change(state="cancelled")
+            except VisceraError as error:
+                self._fail(job, error)
+            except Exception as error:  # the server goes on, whatever a scan does
+                problem = no_memory_error() if means_no_memory(error) else None
+                self._fail(job, problem)
+            if job.is_unwanted:
+                shutil.rmtree(job.folder, ignore_errors=True)
+
+    def _fail(self, job: Job, error: VisceraError | None) -> None:
+        self.failed_count += 1
+        if error is None:
+            job.change(state="failed", error="an error in viscera", exit_code=1)
+            return
+        # The user's own name of the scan stands for the file, whose path is the server's.
+        text = python_wording(
+            f"expected {error.expected}, found {error.found}; {error.remedy}"
+        ).replace(str(self.folder), "")
+        job.change(state="failed", error=text, exit_code=error.exit_code)
+
+    def _segment(self, job: Job) -> None:
+        job.change(state="running", stage="load", share=0.0)
+        if job.bundle not in self._predictors:
+            self._predictors[job.bundle] = self._make_predictor(job.bundle)
+        predictor = self._predictors[job.bundle]
+        source = job.source or _uploaded_scan(job.input_folder)
+        is_dicom = looks_like_dicom(source)
+        results = job.folder / "results"
+        results.mkdir()
+        options = BatchOptions(
+            outputs=OutputOptions(
+                statistics=True,
+                preview=True,
+                report=True,
+                html=True,
+                output_types=("seg_nrrd", *(("dicom_seg", "dicom_rtstruct") if is_dicom else ())),
+            )
+        )
+
+        def on_progress(stage: str, share: float) -> None:
+            if job.is_unwanted or self._stopping.is_set():
+                raise JobCancelledError
+            job.change(stage=stage, share=share)
+
+        case = BatchCase(source, results / "labels.nii.gz", result_name(source))
+        report = segment_case(case, predictor, options, on_progress=on_progress).report
+        on_progress("view", 0.0)
+        scan = source
+        if not source.name.lower().endswith(".nii.gz"):
+            scan = results / SCAN
+            write_volume(scan, as_volume(source, name=case.name))
+        job.change(state="finished", stage="", share=1.0, report=report, scan=scan)
+
+
+def _uploaded_scan(folder: Path) -> Path:
+    """The one scan of an upload: its file, or the folder of a DICOM series.
+
+    Raises:
+        NothingToSegmentError: none, or several.
+    """
+    scans = find_scans(folder).scans
+    if len(scans) != 1:
+        raise NothingToSegmentError(
+            "one scan",
+            found=f"{len(scans)} among {sum(1 for _ in folder.iterdir())} files",
+            remedy="upload a NIfTI, NRRD or MetaImage file, or all files of one DICOM series",
+        )
+    return scans[0]

@@ -1,0 +1,79 @@
+"""What every request must meet: a known host name, and a token where something is changed."""
+
+from __future__ import annotations
+
+import re
+import secrets
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import JSONResponse
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from viscera.serve.settings import ServerSettings
+
+TOKEN_HEADER = "X-Viscera-Token"
+# NiiVue sets styles of its canvas by script, which 'self' allows; its worker comes as a blob.
+POLICY = (
+    "default-src 'self'; img-src 'self' blob: data:; worker-src 'self' blob:; object-src 'none'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'self'"
+)
+_HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+_PORT = re.compile(r":\d*$")
+_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+
+
+class Guard:
+    """Wraps the application.
+
+    - The Host header must be a name of this server, so that no rebound DNS reaches it.
+    - A request that changes something must bring the token in a header, which no other site's page
+      can set; beyond loopback every call of the interface must.
+    - Every answer carries the headers that keep a browser from asking anybody else.
+    """
+
+    def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
+        self._app, self._settings = app, settings
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """One request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        refusal = self._refusal(scope)
+        app = self._app if refusal is None else refusal
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in _HEADERS.items():
+                    headers.setdefault(name, value)
+            await send(message)
+
+        await app(scope, receive, send_with_headers)
+
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers = Headers(scope=scope)
+        name = _PORT.sub("", headers.get("host", "").lower())
+        names = self._settings.host_names
+        # An address that means every interface is called by any name; its token guards it.
+        if self._settings.host not in ("0.0.0.0", "::") and name not in names:
+            return _error(421, "this server does not go by that name")
+        is_call = scope["path"].startswith("/api/")
+        changes = scope["method"] not in _READING
+        if is_call and (changes or not self._settings.is_loopback):
+            token = headers.get(TOKEN_HEADER, "")
+            token = token or headers.get("authorization", "").removeprefix("Bearer ").strip()
+            if not secrets.compare_digest(token.encode(), self._settings.token.encode()):
+                return _error(401, f"the header {TOKEN_HEADER} is missing or wrong")
+        return None
+
+
+def _error(status: int, text: str) -> JSONResponse:
+    return JSONResponse({"error": text}, status)

@@ -1,0 +1,68 @@
+"""What a server may do, and for how long it keeps things."""
+
+from __future__ import annotations
+
+import secrets
+from dataclasses import dataclass, field
+from ipaddress import ip_address
+from pathlib import Path
+
+from viscera.errors import UsageError, option
+
+
+@dataclass(frozen=True)
+class ServerSettings:
+    """Settings of one server.
+
+    Attributes:
+        host: the address that it listens on.
+        port: the port; 0 for any free one.
+        token: what calls that change something must bring; made up where not given.
+        is_token_given: the user chose the token.
+        data: a folder whose scans may be named in place of an upload; None for none.
+        most_upload_bytes: of all files of one job.
+        most_files: of one job.
+        most_jobs: that are kept at a time, finished ones included.
+        keep_s: results are deleted after this time.
+        idle_s: a job whose upload has stopped for so long is deleted.
+    """
+
+    host: str = "127.0.0.1"
+    port: int = 8765
+    token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
+    is_token_given: bool = False
+    data: Path | None = None
+    most_upload_bytes: int = 4_000_000_000
+    most_files: int = 5_000
+    most_jobs: int = 100
+    keep_s: float = 3600.0
+    idle_s: float = 60.0
+
+    def __post_init__(self) -> None:
+        if not self.is_loopback and not self.is_token_given:
+            raise UsageError(
+                f"{option('token')} beside an address that others can reach",
+                found=f"{option('host', self.host)} without one",
+                remedy="choose a token, or leave the address out",
+            )
+        if self.is_token_given and len(self.token) < 12:
+            raise UsageError(
+                "a token of at least 12 characters",
+                found=f"{len(self.token)}",
+                remedy="choose a longer one",
+            )
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether nobody but this machine can reach it."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def host_names(self) -> frozenset[str]:
+        """Names that a browser may call it by; others are those of a rebound DNS."""
+        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host, f"[{self.host}]"})
