@@ -25,7 +25,7 @@ _JOB = {
         "files": {"type": "integer"},
         "bytes": {"type": "integer"},
         "results": {"type": "array", "items": {"type": "string"}},
-        "report": {"type": ["object", "null"], "description": "as viscera segment --report"},
+        "report": {"type": ["object", "null"], "description": "the report of viscera segment"},
     },
 }
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
@@ -60,7 +60,7 @@ def openapi_description() -> dict[str, Any]:
                             "bundle": {"type": "string", "default": "default"},
                             "source": {
                                 "type": "string",
-                                "description": "a scan below the folder of --data",
+                                "description": "a scan below the folder that the server may read",
                             },
                         },
                     },
