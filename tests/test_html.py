@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import html
 import json
 import re
 import shutil
@@ -160,6 +161,17 @@ def test_a_policy_names_each_script():
     policy = content_policy("s", ["a", "b"])
     assert policy.count("sha256-") == 3
     assert content_policy("s", []).count("'none'") == 4
+
+
+def test_a_notebook_shows_the_page_in_a_frame():
+    volume, _ = viscera.make_phantom(4, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
+    view = viscera.show(viscera.segment(volume, bundle="phantom"), height_px=400)
+    frame = view._repr_html_()
+    assert frame.startswith('<iframe title="viscera" sandbox="allow-scripts"')
+    assert 'height="400"' in frame
+    page = html.unescape(re.search(r'srcdoc="([^"]*)"', frame, re.DOTALL)[1])
+    assert page.startswith("<!DOCTYPE html>")
+    assert view._repr_png_().startswith(b"\x89PNG")
 
 
 @pytest.fixture

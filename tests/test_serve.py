@@ -214,7 +214,7 @@ def test_only_what_lies_below_the_data_folder_can_be_named(serve, scan, tmp_path
     client = serve(data=data)
     for source in ("../work", "/etc/passwd", "link", "link/work", "sub/none", "a\0b"):
         answer = client.post("/api/jobs", json={"source": source, "bundle": "phantom"})
-        assert answer.status_code == 422, source
+        assert answer.status_code == 404, source
         assert str(tmp_path) not in answer.text
     job = new_job(client, source="sub/ct.nii.gz")
     assert client.post(f"/api/jobs/{job}/start").status_code == 202
@@ -222,7 +222,7 @@ def test_only_what_lies_below_the_data_folder_can_be_named(serve, scan, tmp_path
     client.delete(f"/api/jobs/{job}")
     assert (data / "sub" / "ct.nii.gz").exists()
     answer = serve().post("/api/jobs", json={"source": "sub/ct.nii.gz", "bundle": "phantom"})
-    assert answer.status_code == 422
+    assert answer.status_code == 404
 
 
 @pytest.mark.hostile(83)
@@ -265,7 +265,7 @@ def test_what_is_no_scan_fails_in_the_words_of_the_command(serve, tmp_path):
     assert (table["state"], table["exit_code"]) == ("failed", 4)
     assert table["error"].startswith("expected one scan, found 0 among 1 files; upload a NIfTI")
     empty = new_job(client)
-    assert client.post(f"/api/jobs/{empty}/start").status_code == 422
+    assert client.post(f"/api/jobs/{empty}/start").status_code == 409
     for body in (b"[]", b"nonsense", b'{"name": 3}', b'{"more": "x"}', b'{"bundle": "none"}'):
         assert client.post("/api/jobs", content=body).status_code == 422
 

@@ -23,4 +23,5 @@ from .io.read import read_volume as read_volume
 from .metrics.organ_metrics import OrganMetrics as OrganMetrics
 from .predictor import Predictor as Predictor
 from .predictor import segment as segment
+from .report.notebook import show as show
 from .segmentation import Segmentation as Segmentation

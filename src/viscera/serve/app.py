@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -27,12 +27,13 @@ from starlette.staticfiles import StaticFiles
 from viscera._version import __version__
 from viscera.bundle.read import packaged_bundles
 from viscera.core.organs import ORGANS
-from viscera.errors import ResourceError, VisceraError, python_wording
-from viscera.serve.jobs import ENDED, Job, JobStore
+from viscera.errors import ResourceError, UsageError, VisceraError, python_wording
+from viscera.serve.jobs import ENDED, Job, JobStore, UnknownSourceError
 from viscera.serve.openapi import openapi_description
 from viscera.serve.security import Guard
 from viscera.serve.settings import ServerSettings
 
+Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 _MOST_JSON_BYTES = 10_000
 _LOOK_S = 0.15  # at a job whose events somebody reads
@@ -60,10 +61,8 @@ def make_app(settings: ServerSettings, jobs: JobStore) -> Starlette:
         Route("/api/metrics", interface.metrics),
         Route("/api/bundles", interface.bundles),
         Route("/api/organs", interface.organs),
-        Route("/api/jobs", interface.list_jobs, methods=["GET"]),
-        Route("/api/jobs", interface.create_job, methods=["POST"]),
-        Route("/api/jobs/{job}", interface.show_job, methods=["GET"]),
-        Route("/api/jobs/{job}", interface.delete_job, methods=["DELETE"]),
+        _route("/api/jobs", GET=interface.list_jobs, POST=interface.create_job),
+        _route("/api/jobs/{job}", GET=interface.show_job, DELETE=interface.delete_job),
         Route("/api/jobs/{job}/files/{name}", interface.upload, methods=["PUT"]),
         Route("/api/jobs/{job}/start", interface.start_job, methods=["POST"]),
         Route("/api/jobs/{job}/events", interface.events),
@@ -76,6 +75,15 @@ def make_app(settings: ServerSettings, jobs: JobStore) -> Starlette:
         middleware=[Middleware(Guard, settings=settings)],
         exception_handlers={HTTPException: _http_error, VisceraError: _viscera_error},
     )
+
+
+def _route(path: str, **handlers: Handler) -> Route:
+    """One route for all methods of an address, so that a wrong one is told all that are right."""
+
+    async def endpoint(request: Request) -> Response:
+        return await handlers["GET" if request.method == "HEAD" else request.method](request)
+
+    return Route(path, endpoint, methods=list(handlers))
 
 
 class _Interface:
@@ -179,9 +187,10 @@ class _Interface:
     async def start_job(self, request: Request) -> Response:
         """Put a job into the queue."""
         job = self._job(request)
-        if job.state != "receiving":
-            raise HTTPException(409, f"the job is {job.state}")
-        self._jobs.submit(job)
+        try:
+            self._jobs.submit(job)
+        except UsageError as error:
+            raise HTTPException(409, error.message(python_wording)) from error
         return JSONResponse(job.as_dict(), 202)
 
     async def events(self, request: Request) -> Response:
@@ -243,5 +252,9 @@ async def _http_error(_request: Request, error: Exception) -> Response:
 
 async def _viscera_error(_request: Request, error: Exception) -> Response:
     assert isinstance(error, VisceraError)
-    status = 429 if isinstance(error, ResourceError) else 422
+    status = 422
+    if isinstance(error, UnknownSourceError):
+        status = 404
+    elif isinstance(error, ResourceError):
+        status = 429
     return JSONResponse({"error": error.message(python_wording)}, status)

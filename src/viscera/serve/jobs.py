@@ -53,6 +53,10 @@ RESULTS = {
 SCAN = "scan.nii.gz"  # the CT itself, for a viewer
 
 
+class UnknownSourceError(UsageError):
+    """No scan of that name lies below the folder that may be read."""
+
+
 class JobCancelledError(Exception):
     """The user no longer wants a job."""
 
@@ -204,7 +208,8 @@ class JobStore:
             source: a scan below the folder that the server may read; empty for an upload.
 
         Raises:
-            UsageError: no such bundle, or no source that may be read.
+            UsageError: no such bundle.
+            UnknownSourceError: no source that may be read.
             ResourceError: there are too many jobs.
         """
         if bundle not in packaged_bundles():
@@ -231,9 +236,9 @@ class JobStore:
         """A scan below the folder that may be read, links followed.
 
         Raises:
-            UsageError: no such scan, or none that may be read.
+            UnknownSourceError: no such scan, or none that may be read.
         """
-        refusal = UsageError(
+        refusal = UnknownSourceError(
             f"a scan below the folder of {option('data')}",
             found=repr(source),
             remedy="choose another",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from viscera._version import __version__
+from viscera.bundle.read import packaged_bundles
 from viscera.serve.jobs import RESULTS, SCAN
 from viscera.serve.security import TOKEN_HEADER
 
@@ -48,7 +49,7 @@ def openapi_description() -> dict[str, Any]:
         "/api/jobs": {
             "get": _call("All jobs", {"200": _json(_list(job))}),
             "post": {
-                **_call("A new job", {"201": _json(job), **_errors(401, 413, 422, 429)}),
+                **_call("A new job", {"201": _json(job), **_errors(401, 404, 413, 422, 429)}),
                 "security": [{"token": []}],
                 "requestBody": _body(
                     "application/json",
@@ -57,7 +58,7 @@ def openapi_description() -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {
                             "name": {"type": "string"},
-                            "bundle": {"type": "string", "default": "default"},
+                            "bundle": {"enum": list(packaged_bundles()), "default": "default"},
                             "source": {
                                 "type": "string",
                                 "description": "a scan below the folder that the server may read",
@@ -93,7 +94,7 @@ def openapi_description() -> dict[str, Any]:
             "post": {
                 **_call(
                     "All files are there: segment",
-                    {"202": _json(job), **_errors(401, 404, 409, 422)},
+                    {"202": _json(job), **_errors(401, 404, 409)},
                 ),
                 "security": [{"token": []}],
             },
