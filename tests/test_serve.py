@@ -34,7 +34,7 @@ from viscera.serve.settings import ServerSettings
 from viscera.serve.work_folder import sweep_dead, work_folder
 
 CHROMIUM = shutil.which("chromium")
-TOKEN = "a token for the tests"
+TOKEN = "a-token-for-the-tests"
 HEADERS = {TOKEN_HEADER: TOKEN}
 HOSTILE = '<img src=x onerror="alert(1)">'
 
@@ -161,17 +161,17 @@ def test_what_changes_something_needs_the_token(serve, scan):
         ("PUT", f"/api/jobs/{job}/files/ct.nii.gz"),
         ("POST", f"/api/jobs/{job}/start"),
         ("DELETE", f"/api/jobs/{job}"),
+        ("GET", "/api/jobs"),
+        ("GET", f"/api/jobs/{job}/results/labels.nii.gz"),
     ):
         for headers in ({TOKEN_HEADER: ""}, {TOKEN_HEADER: "another one of this length"}):
             answer = client.request(method, path, headers=headers)
             assert answer.status_code == 401, (method, path)
-    assert client.get("/api/jobs", headers={TOKEN_HEADER: ""}).status_code == 200
+    assert client.get("/api/health", headers={TOKEN_HEADER: ""}).status_code == 200
+    assert TOKEN not in client.get("/").text
     bearer = {TOKEN_HEADER: "", "authorization": f"Bearer {TOKEN}"}
     assert client.post("/api/jobs", json={"bundle": "phantom"}, headers=bearer).status_code == 201
     beyond = serve(host="192.0.2.7")
-    away = {"host": "192.0.2.7", TOKEN_HEADER: ""}
-    assert beyond.get("/api/jobs", headers=away).status_code == 401
-    assert TOKEN not in beyond.get("/", headers=away).text
     assert beyond.get("/api/jobs", headers={"host": "192.0.2.7"}).status_code == 200
 
 
@@ -239,6 +239,21 @@ def test_uploads_are_bounded(serve, scan, tmp_path):
     assert client.post("/api/jobs", content=b"{" + b" " * 20_000).status_code == 413
 
 
+def test_a_job_starts_when_its_uploads_have_ended(serve, scan, tmp_path):
+    """Two files of one name are two; what is deleted or started takes no more."""
+    client = serve()
+    job = client.jobs.get(new_job(client))
+    slow = client.jobs.begin_upload(job, "a.nii.gz")
+    assert put(client, job.id, scan, "a.nii.gz").status_code == 204
+    answer = client.post(f"/api/jobs/{job.id}/start")
+    assert (answer.status_code, answer.json()["error"]) == (409, "the upload has not ended")
+    client.jobs.end_upload(job, slow, is_whole=False, received=0)
+    assert [path.name for path in job.input_folder.iterdir()] == ["2_a.nii.gz"]
+    assert client.post(f"/api/jobs/{job.id}/start").status_code == 202
+    assert put(client, job.id, scan).status_code == 409
+    assert finished(client, job.id)["state"] == "finished"
+
+
 @pytest.mark.hostile(83)
 def test_a_bomb_gets_its_sentence_and_frees_its_place(serve, tmp_path):
     import gzip
@@ -251,6 +266,7 @@ def test_a_bomb_gets_its_sentence_and_frees_its_place(serve, tmp_path):
     job, table = segmented(client, path)
     assert table["state"] == "failed"
     assert table["exit_code"] in (3, 7)
+    assert "memory_limit_mb" not in table["error"]
     assert "expected" in table["error"]
     assert str(tmp_path) not in table["error"]
     client.delete(f"/api/jobs/{job}")
@@ -266,7 +282,14 @@ def test_what_is_no_scan_fails_in_the_words_of_the_command(serve, tmp_path):
     assert table["error"].startswith("expected one scan, found 0 among 1 files; upload a NIfTI")
     empty = new_job(client)
     assert client.post(f"/api/jobs/{empty}/start").status_code == 409
-    for body in (b"[]", b"nonsense", b'{"name": 3}', b'{"more": "x"}', b'{"bundle": "none"}'):
+    for body in (
+        b"[]",
+        b"nonsense",
+        b'{"name": 3}',
+        b'{"name": "\\ud800"}',
+        b'{"more": "x"}',
+        b'{"bundle": "none"}',
+    ):
         assert client.post("/api/jobs", content=body).status_code == 422
 
 
@@ -381,6 +404,7 @@ def test_folders_of_dead_servers_are_swept(tmp_path):
     )
     dead = Path(process.stdout.readline().strip())
     (dead / "patient.nii.gz").write_bytes(b"x")
+    (tmp_path / "viscera-serve-begins").mkdir()
     assert sweep_dead(tmp_path) == []  # it lives
     process.kill()
     process.communicate()
@@ -402,7 +426,7 @@ def running(tmp_path):
         stderr=subprocess.PIPE, text=True, env=environment,
     )  # fmt: skip
     line = process.stderr.readline()
-    address = re.search(r"http://[^ ]*", line)[0]
+    address = re.search(r"http://[^ #]*", line)[0]
     yield address, process, tmp_path / "tmp"
     process.kill()
     process.communicate()
@@ -471,8 +495,9 @@ def test_a_browser_takes_a_scan_from_drop_to_overlay(running, scan, tmp_path):
             lambda message: problems.append(message.text) if message.type == "error" else None,
         )
         tab.on("pageerror", lambda error: problems.append(str(error)))
-        tab.goto(address)
+        tab.goto(f"{address}#{TOKEN}")
         tab.wait_for_selector("body[data-ready]", timeout=60_000)
+        assert TOKEN not in tab.url
         tab.select_option("#bundle", "phantom")
         tab.set_input_files("#files", scan)
         tab.wait_for_selector("body[data-open]", timeout=120_000)
@@ -489,7 +514,7 @@ def test_a_browser_takes_a_scan_from_drop_to_overlay(running, scan, tmp_path):
             f"{expected.volumes_ml()['liver']:.0f}"
         )
         with tab.expect_download() as download:
-            tab.get_by_role("link", name="labels (NIfTI)").click()
+            tab.get_by_role("button", name="labels (NIfTI)").click()
         download.value.save_as(tmp_path / "labels.nii.gz")
         labels = np.asarray(nib.load(tmp_path / "labels.nii.gz").dataobj)
         np.testing.assert_array_equal(labels, expected.labels)
@@ -499,7 +524,7 @@ def test_a_browser_takes_a_scan_from_drop_to_overlay(running, scan, tmp_path):
         failed.wait_for(timeout=60_000)
         assert "expected" in failed.inner_text()
         tab.reload()
-        tab.wait_for_selector("body[data-ready]", timeout=60_000)
+        tab.wait_for_selector("#queue[data-seen]", timeout=60_000)
         assert tab.locator("#queue li").count() == 2
         browser.close()
     assert {url for url in requests if not url.startswith((address, "blob:", "data:"))} == set()

@@ -24,7 +24,7 @@ _CLEAN_UP_S = 5.0  # after a second signal
 # `viscera --help` imports none of them. A test keeps both in step.
 COMMANDS = {
     "segment": "Find the organs in CT scans.",
-    "serve": "Open a page on this machine: drop a scan, look at its organs, take the files home.",
+    "serve": "Open a page on this machine to segment and look at scans.",
     "check": "Say what scans show and what is unusual about them.",
     "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
     "bench": "Measure whole processes, one scan a start, as FLARE does.",

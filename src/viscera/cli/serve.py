@@ -55,10 +55,11 @@ def command(
     threads: int | None,
     memory_limit: str | None,
 ) -> None:
-    """Open a page on this machine: drop a scan, look at its organs, take the files home.
+    """Open a page on this machine to segment and look at scans.
 
-    The same server is a REST service; /openapi.json describes it. Scans and results stay on this
-    machine, in a folder that is deleted when the server ends.
+    Drop a scan, look at its organs, take the files home. The same server is a REST service;
+    /openapi.json describes it. Scans and results stay on this machine, in a folder that is deleted
+    when the server ends.
     """
     require_extra("starlette", "uvicorn")
     from viscera.predictor import Predictor
@@ -79,8 +80,6 @@ def command(
         return Predictor(bundle, threads=threads, memory_limit_mb=limit_mb)
 
     def show(address: str) -> None:
-        echo(f"viscera: {address} is open; Ctrl-C ends it", err=True)
-        if not settings.is_token_given:
-            echo(f"viscera: token for calls by programs: {settings.token}", err=True)
+        echo(f"viscera: open {address} in a browser; Ctrl-C ends the server", err=True)
 
     run_server(settings, make_predictor=make_predictor, on_ready=show)

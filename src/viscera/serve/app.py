@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import json
+import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -27,8 +29,8 @@ from starlette.staticfiles import StaticFiles
 from viscera._version import __version__
 from viscera.bundle.read import packaged_bundles
 from viscera.core.organs import ORGANS
-from viscera.errors import ResourceError, UsageError, VisceraError, python_wording
-from viscera.serve.jobs import ENDED, Job, JobStore, UnknownSourceError
+from viscera.errors import ResourceError, VisceraError, command_line_wording
+from viscera.serve.jobs import ENDED, Job, JobStateError, JobStore, UnknownSourceError
 from viscera.serve.openapi import openapi_description
 from viscera.serve.security import Guard
 from viscera.serve.settings import ServerSettings
@@ -36,6 +38,7 @@ from viscera.serve.settings import ServerSettings
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 _MOST_JSON_BYTES = 10_000
+_SPARE_BYTES = 1_000_000_000  # of the disk, left to others
 _LOOK_S = 0.15  # at a job whose events somebody reads
 
 
@@ -93,10 +96,8 @@ class _Interface:
         self._settings, self._jobs = settings, jobs
 
     async def page(self, _request: Request) -> Response:
-        """The page. On loopback it knows the token; from elsewhere it asks for it."""
-        text = (_STATIC / "index.html").read_text(encoding="utf-8")
-        token = self._settings.token if self._settings.is_loopback else ""
-        return Response(text.replace("{{token}}", token), media_type="text/html")
+        """The page. Its address brings the token after a hash, which only the browser sees."""
+        return FileResponse(_STATIC / "index.html")
 
     async def openapi(self, _request: Request) -> Response:
         """The description of the interface."""
@@ -140,7 +141,7 @@ class _Interface:
         table = await _json_body(request)
         unknown = set(table) - {"name", "bundle", "source"}
         texts = {key: table.get(key, "") for key in ("name", "bundle", "source")}
-        if unknown or not all(isinstance(text, str) for text in texts.values()):
+        if unknown or not all(map(_is_text, texts.values())):
             raise HTTPException(422, "expected name, bundle and source, each a text")
         job = self._jobs.add(texts["name"], texts["bundle"] or "default", texts["source"])
         return JSONResponse(job.as_dict(), 201)
@@ -157,40 +158,47 @@ class _Interface:
     async def upload(self, request: Request) -> Response:
         """One file of a job, as the body."""
         job = self._job(request)
-        if job.state != "receiving" or job.source is not None:
-            raise HTTPException(409, f"the job is {job.state} and takes no more files")
         if job.received_files >= self._settings.most_files:
             raise HTTPException(413, f"a job has at most {self._settings.most_files} files")
-        path = self._jobs.upload_path(job, request.path_params["name"])
-        job.change(received_files=job.received_files + 1)
-        received = 0
         try:
-            async with await anyio.open_file(path, "xb") as file:
-                async for chunk in request.stream():
-                    received += len(chunk)
-                    job.change(received_bytes=job.received_bytes + len(chunk))
-                    if job.received_bytes > self._settings.most_upload_bytes or job.is_unwanted:
-                        limit_mb = self._settings.most_upload_bytes / 1e6
-                        raise HTTPException(413, f"a job takes at most {limit_mb:.0f} MB")
-                    await file.write(chunk)
-        except (HTTPException, ClientDisconnect, OSError) as error:
-            path.unlink(missing_ok=True)
-            job.change(
-                received_files=job.received_files - 1,
-                received_bytes=job.received_bytes - received,
-            )
-            if isinstance(error, OSError):
-                raise HTTPException(507, "the disk is full") from error
-            raise
+            file = self._jobs.begin_upload(job, request.path_params["name"])
+        except JobStateError as error:
+            raise HTTPException(409, str(error)) from error
+        received, is_whole = 0, False
+        try:
+            async for chunk in request.stream():
+                received += len(chunk)
+                job.change(received_bytes=job.received_bytes + len(chunk))
+                self._check_upload(job)
+                await anyio.to_thread.run_sync(file.write, chunk)
+            is_whole = True
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        except OSError as error:
+            if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+                raise
+            raise HTTPException(507, "the disk is full") from error
+        finally:
+            self._jobs.end_upload(job, file, is_whole=is_whole, received=received)
         return Response(status_code=204)
+
+    def _check_upload(self, job: Job) -> None:
+        """Refuse what goes beyond a limit."""
+        if job.is_unwanted:
+            raise HTTPException(409, "the job was deleted")
+        if job.received_bytes > self._settings.most_upload_bytes:
+            limit_mb = self._settings.most_upload_bytes / 1e6
+            raise HTTPException(413, f"a job takes at most {limit_mb:.0f} MB")
+        if shutil.disk_usage(self._jobs.folder).free < _SPARE_BYTES:
+            raise HTTPException(507, "the disk is full")
 
     async def start_job(self, request: Request) -> Response:
         """Put a job into the queue."""
         job = self._job(request)
         try:
             self._jobs.submit(job)
-        except UsageError as error:
-            raise HTTPException(409, error.message(python_wording)) from error
+        except JobStateError as error:
+            raise HTTPException(409, str(error)) from error
         return JSONResponse(job.as_dict(), 202)
 
     async def events(self, request: Request) -> Response:
@@ -199,7 +207,7 @@ class _Interface:
 
         async def stream() -> AsyncIterator[str]:
             version = -1
-            while not await request.is_disconnected():
+            while not (self._jobs.is_stopping.is_set() or await request.is_disconnected()):
                 if job.version != version:
                     version = job.version
                     yield f"data: {json.dumps({**job.as_dict(), 'report': None})}\n\n"
@@ -223,6 +231,11 @@ class _Interface:
         if job is None:
             raise HTTPException(404, "no such job")
         return job
+
+
+def _is_text(value: object) -> bool:
+    """Whether this is text that can be written again; JSON allows halves of letters."""
+    return isinstance(value, str) and value.encode("utf-8", "replace").decode() == value
 
 
 def _harmless(name: str) -> str:
@@ -257,4 +270,4 @@ async def _viscera_error(_request: Request, error: Exception) -> Response:
         status = 404
     elif isinstance(error, ResourceError):
         status = 429
-    return JSONResponse({"error": error.message(python_wording)}, status)
+    return JSONResponse({"error": error.message(command_line_wording)}, status)

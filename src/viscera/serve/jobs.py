@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, BinaryIO, Literal
 
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
@@ -23,8 +23,8 @@ from viscera.errors import (
     ResourceError,
     UsageError,
     VisceraError,
+    command_line_wording,
     option,
-    python_wording,
 )
 from viscera.inputs import as_volume
 from viscera.io.case_names import result_name
@@ -32,12 +32,16 @@ from viscera.io.scan_files import find_scans
 from viscera.io.write import write_volume
 from viscera.predictor import Predictor
 from viscera.runtime.resources import means_no_memory, no_memory_error
+from viscera.serve.security import log_bug
 from viscera.serve.settings import ServerSettings
 
 State = Literal["receiving", "waiting", "running", "finished", "failed", "cancelled"]
 ENDED: frozenset[State] = frozenset({"finished", "failed", "cancelled"})
 _UNSAFE = re.compile(r"[^A-Za-z0-9._-]+")
 _LONGEST_NAME = 100
+_DEVICES = frozenset(
+    {"con", "prn", "aux", "nul", *(f"{p}{n}" for p in ("com", "lpt") for n in range(10))}
+)
 # Results by the name that they have for users: suffix of the file beside the labels.
 RESULTS = {
     "labels.nii.gz": ".nii.gz",
@@ -57,6 +61,10 @@ class UnknownSourceError(UsageError):
     """No scan of that name lies below the folder that may be read."""
 
 
+class JobStateError(Exception):
+    """A job is not in the state for what is asked."""
+
+
 class JobCancelledError(Exception):
     """The user no longer wants a job."""
 
@@ -70,6 +78,7 @@ class Job:
         name: what the user calls it; text, never a path.
         bundle: of the network.
         folder: holds its files.
+        source: a scan below the folder that the server may read; empty for an upload.
         state: where it stands.
         stage: what is being done.
         share: how much of that stage is done.
@@ -79,15 +88,18 @@ class Job:
         scan: the CT as .nii.gz, once it is finished.
         received_bytes: of all files.
         received_files: how many.
+        open_uploads: that are still coming in.
+        uploads: that have begun, failed ones included.
         changed_s: when something last happened, on the monotonic clock.
         version: grows with each change.
+        is_unwanted: the user has deleted it.
     """
 
     id: str
     name: str
     bundle: str
     folder: Path
-    source: Path | None = None
+    source: str = ""
     state: State = "receiving"
     stage: str = ""
     share: float = 0.0
@@ -97,6 +109,8 @@ class Job:
     scan: Path | None = None
     received_bytes: int = 0
     received_files: int = 0
+    open_uploads: int = 0
+    uploads: int = 0
     changed_s: float = field(default_factory=time.monotonic)
     version: int = 0
     is_unwanted: bool = False
@@ -147,6 +161,7 @@ class JobStore:
     Attributes:
         settings: of the server.
         folder: holds a folder of each job.
+        is_stopping: set when the server ends.
     """
 
     def __init__(
@@ -169,8 +184,9 @@ class JobStore:
         self._waiting: queue.Queue[Job | None] = queue.Queue()
         self._predictors: dict[str, Predictor] = {}
         self._lock = threading.Lock()
-        self._stopping = threading.Event()
+        self.is_stopping = threading.Event()
         self._threads: list[threading.Thread] = []
+        self._running_id = ""
         self.finished_count = self.failed_count = 0
 
     def start(self) -> None:
@@ -182,7 +198,7 @@ class JobStore:
 
     def stop(self) -> None:
         """End: what runs is cancelled, and nothing is kept."""
-        self._stopping.set()
+        self.is_stopping.set()
         self._waiting.put(None)
         for job in self.all():
             job.is_unwanted = True
@@ -218,7 +234,8 @@ class JobStore:
                 found=repr(bundle),
                 remedy=f"choose among {', '.join(packaged_bundles())}",
             )
-        path = self._allowed_source(source) if source else None
+        if source:
+            self._allowed_source(source)
         with self._lock:
             if len(self._jobs) >= self.settings.most_jobs:
                 raise ResourceError(
@@ -227,7 +244,7 @@ class JobStore:
                     remedy="delete one, or wait until one is deleted",
                 )
             job_id = secrets.token_urlsafe(9)
-            job = Job(job_id, name[:200] or "scan", bundle, self.folder / job_id, path)
+            job = Job(job_id, name[:200] or "scan", bundle, self.folder / job_id, source)
             job.input_folder.mkdir(parents=True)
             self._jobs[job_id] = job
         return job
@@ -254,36 +271,76 @@ class JobStore:
             raise refusal
         return path
 
-    def upload_path(self, job: Job, name: str) -> Path:
-        """Where a file of a job goes; its name is the user's as far as that is harmless.
+    def begin_upload(self, job: Job, name: str) -> BinaryIO:
+        """A new file of a job; its name is the user's as far as that is harmless.
 
         Args:
             job: that receives it.
             name: of the file.
+
+        Raises:
+            JobStateError: the job takes no more files.
+            OSError: the file cannot be made.
         """
         safe = _UNSAFE.sub("_", Path(name).name).lstrip(".")[-_LONGEST_NAME:] or "file"
-        path = job.input_folder / safe
-        return path if not path.exists() else job.input_folder / f"{job.received_files}_{safe}"
+        if safe.partition(".")[0].lower() in _DEVICES:  # of Windows
+            safe = f"_{safe}"
+        with self._lock:
+            if job.state != "receiving" or job.source or job.is_unwanted:
+                raise JobStateError(f"the job is {job.state} and takes no more files")
+            job.uploads += 1
+            path = job.input_folder / safe
+            if path.exists():
+                path = job.input_folder / f"{job.uploads}_{safe}"
+            file = path.open("xb")
+            job.open_uploads += 1
+            job.change(received_files=job.received_files + 1)
+        return file
+
+    def end_upload(self, job: Job, file: BinaryIO, *, is_whole: bool, received: int) -> None:
+        """Close a file of a job; one that is not whole is removed.
+
+        Args:
+            job: that receives it.
+            file: from `begin_upload`.
+            is_whole: all of it came.
+            received: bytes of it that were counted.
+        """
+        file.close()
+        with self._lock:
+            job.open_uploads -= 1
+            if not is_whole:
+                Path(file.name).unlink(missing_ok=True)
+                job.change(
+                    received_files=job.received_files - 1,
+                    received_bytes=job.received_bytes - received,
+                )
 
     def submit(self, job: Job) -> None:
         """Put a job that has its files into the queue.
 
         Raises:
-            UsageError: it has none, or was submitted before.
+            JobStateError: it has none, or not all yet, or was submitted before.
         """
-        if job.state != "receiving" or not (job.source or job.received_files):
-            problem = "none" if job.state == "receiving" else f"a job that is {job.state}"
-            raise UsageError("a job with files", found=problem, remedy="upload the scan first")
-        job.change(state="waiting")
+        with self._lock:
+            if job.state != "receiving":
+                raise JobStateError(f"the job is {job.state} already")
+            if job.open_uploads:
+                raise JobStateError("the upload has not ended")
+            if not (job.source or job.received_files):
+                raise JobStateError("the job has no files; upload the scan first")
+            job.change(state="waiting")
         self._waiting.put(job)
 
     def remove(self, job: Job) -> None:
         """Cancel a job and delete its files."""
-        job.is_unwanted = True
         with self._lock:
+            job.is_unwanted = True
             self._jobs.pop(job.id, None)
-        if job.state != "running":  # else its own thread deletes the files
-            job.change(state="cancelled")
+            is_running = job.state == "running"  # then its own thread deletes the files
+            if not is_running:
+                job.change(state="cancelled")
+        if not is_running:
             shutil.rmtree(job.folder, ignore_errors=True)
 
     def counts(self) -> dict[str, int]:
@@ -292,7 +349,7 @@ class JobStore:
         return {state: states.count(state) for state in dict.fromkeys(states)}
 
     def _expire(self) -> None:
-        while not self._stopping.wait(1.0):
+        while not self.is_stopping.wait(1.0):
             now = time.monotonic()
             for job in self.all():
                 age_s = now - job.changed_s
@@ -300,11 +357,24 @@ class JobStore:
                     job.state == "receiving" and age_s > self.settings.idle_s
                 ):
                     self.remove(job)
+            self._remove_strays()
+
+    def _remove_strays(self) -> None:
+        """Remove folders of no job: on Windows an open file keeps its folder at first."""
+        with self._lock:
+            kept = set(self._jobs)
+        for folder in self.folder.iterdir():
+            is_running = folder.name == self._running_id
+            if folder.is_dir() and folder.name not in kept and not is_running:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _work(self) -> None:
         while (job := self._waiting.get()) is not None:
-            if job.is_unwanted or self._stopping.is_set():
-                continue
+            with self._lock:
+                if job.is_unwanted or self.is_stopping.is_set():
+                    continue
+                self._running_id = job.id
+                job.change(state="running", stage="load", share=0.0)
             try:
                 self._segment(job)
                 self.finished_count += 1
@@ -314,7 +384,10 @@ class JobStore:
                 self._fail(job, error)
             except Exception as error:  # the server goes on, whatever a scan does
                 problem = no_memory_error() if means_no_memory(error) else None
+                if problem is None:
+                    log_bug("a job", error)
                 self._fail(job, problem)
+            self._running_id = ""
             if job.is_unwanted:
                 shutil.rmtree(job.folder, ignore_errors=True)
 
@@ -324,17 +397,19 @@ class JobStore:
             job.change(state="failed", error="an error in viscera", exit_code=1)
             return
         # The user's own name of the scan stands for the file, whose path is the server's.
-        text = python_wording(
+        text = command_line_wording(
             f"expected {error.expected}, found {error.found}; {error.remedy}"
         ).replace(str(self.folder), "")
         job.change(state="failed", error=text, exit_code=error.exit_code)
 
     def _segment(self, job: Job) -> None:
-        job.change(state="running", stage="load", share=0.0)
+        end_s = time.monotonic() + self.settings.most_run_s
         if job.bundle not in self._predictors:
             self._predictors[job.bundle] = self._make_predictor(job.bundle)
         predictor = self._predictors[job.bundle]
-        source = job.source or _uploaded_scan(job.input_folder)
+        # Asked again: links may have changed since.
+        source = self._allowed_source(job.source) if job.source else None
+        source = source or _uploaded_scan(job.input_folder)
         is_dicom = looks_like_dicom(source)
         results = job.folder / "results"
         results.mkdir()
@@ -349,17 +424,28 @@ class JobStore:
         )
 
         def on_progress(stage: str, share: float) -> None:
-            if job.is_unwanted or self._stopping.is_set():
+            if job.is_unwanted or self.is_stopping.is_set():
                 raise JobCancelledError
+            if time.monotonic() > end_s:
+                raise ResourceError(
+                    f"a run of at most {self.settings.most_run_s / 60:.0f} minutes",
+                    found="a longer one",
+                    remedy="take a smaller scan, or a faster machine",
+                )
             job.change(stage=stage, share=share)
 
         case = BatchCase(source, results / "labels.nii.gz", result_name(source))
         report = segment_case(case, predictor, options, on_progress=on_progress).report
         on_progress("view", 0.0)
-        scan = source
-        if not source.name.lower().endswith(".nii.gz"):
-            scan = results / SCAN
-            write_volume(scan, as_volume(source, name=case.name))
+        scan = results / SCAN
+        if source.name.lower().endswith(".nii.gz"):
+            shutil.copyfile(source, scan)
+        else:
+            limits: dict[str, Any] = {
+                "memory_limit_mb": predictor.memory_limit_mb,
+                "threads": predictor.threads,
+            }
+            write_volume(scan, as_volume(source, name=case.name, **limits))
         job.change(state="finished", stage="", share=1.0, report=report, scan=scan)
 
 

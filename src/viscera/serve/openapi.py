@@ -49,8 +49,7 @@ def openapi_description() -> dict[str, Any]:
         "/api/jobs": {
             "get": _call("All jobs", {"200": _json(_list(job))}),
             "post": {
-                **_call("A new job", {"201": _json(job), **_errors(401, 404, 413, 422, 429)}),
-                "security": [{"token": []}],
+                **_call("A new job", {"201": _json(job), **_errors(404, 413, 422, 429)}),
                 "requestBody": _body(
                     "application/json",
                     {
@@ -72,8 +71,7 @@ def openapi_description() -> dict[str, Any]:
             "parameters": [_parameter("job")],
             "get": _call("A job with its report", {"200": _json(job), **_errors(404)}),
             "delete": {
-                **_call("Cancel and delete", {"204": _empty(), **_errors(401, 404)}),
-                "security": [{"token": []}],
+                **_call("Cancel and delete", {"204": _empty(), **_errors(404)}),
             },
         },
         "/api/jobs/{job}/files/{name}": {
@@ -81,9 +79,8 @@ def openapi_description() -> dict[str, Any]:
             "put": {
                 **_call(
                     "One file of the scan; several for a DICOM series",
-                    {"204": _empty(), **_errors(401, 404, 409, 413, 507)},
+                    {"204": _empty(), **_errors(404, 409, 413, 507)},
                 ),
-                "security": [{"token": []}],
                 "requestBody": _body(
                     "application/octet-stream", {"type": "string", "format": "binary"}
                 ),
@@ -94,9 +91,8 @@ def openapi_description() -> dict[str, Any]:
             "post": {
                 **_call(
                     "All files are there: segment",
-                    {"202": _json(job), **_errors(401, 404, 409)},
+                    {"202": _json(job), **_errors(404, 409)},
                 ),
-                "security": [{"token": []}],
             },
         },
         "/api/jobs/{job}/events": {
@@ -120,6 +116,12 @@ def openapi_description() -> dict[str, Any]:
             ),
         },
     }
+    for path, calls in paths.items():
+        if path != "/api/health":
+            for method, call in calls.items():
+                if method != "parameters":
+                    call["security"] = [{"token": []}]
+                    call["responses"].setdefault("401", _errors(401)["401"])
     return {
         "openapi": "3.1.0",
         "info": {

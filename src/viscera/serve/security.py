@@ -1,9 +1,11 @@
-"""What every request must meet: a known host name, and a token where something is changed."""
+"""What every request must meet: a known host name, and a token for every call."""
 
 from __future__ import annotations
 
+import logging
 import re
 import secrets
+import traceback
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -26,16 +28,18 @@ _HEADERS = {
     "Cache-Control": "no-store",
 }
 _PORT = re.compile(r":\d*$")
-_READING = frozenset({"GET", "HEAD", "OPTIONS"})
+_OPEN = "/api/health"  # tells nothing but that a server lives
+_LOG = logging.getLogger("viscera.serve")
 
 
 class Guard:
     """Wraps the application.
 
     - The Host header must be a name of this server, so that no rebound DNS reaches it.
-    - A request that changes something must bring the token in a header, which no other site's page
-      can set; beyond loopback every call of the interface must.
-    - Every answer carries the headers that keep a browser from asking anybody else.
+    - Every call must bring the token in a header, which no other site's page can set, and which no
+      other user of this machine knows.
+    - Every answer carries the headers that keep a browser from asking anybody else; an error of
+      ours is an answer too.
     """
 
     def __init__(self, app: ASGIApp, settings: ServerSettings) -> None:
@@ -49,14 +53,24 @@ class Guard:
         refusal = self._refusal(scope)
         app = self._app if refusal is None else refusal
 
+        has_begun = False
+
         async def send_with_headers(message: Message) -> None:
+            nonlocal has_begun
             if message["type"] == "http.response.start":
+                has_begun = True
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
             await send(message)
 
-        await app(scope, receive, send_with_headers)
+        try:
+            await app(scope, receive, send_with_headers)
+        except Exception as error:
+            log_bug("a request", error)
+            if not has_begun:
+                answer = _error(500, "an error in viscera")
+                await answer(scope, receive, send_with_headers)
 
     def _refusal(self, scope: Scope) -> JSONResponse | None:
         headers = Headers(scope=scope)
@@ -65,9 +79,8 @@ class Guard:
         # An address that means every interface is called by any name; its token guards it.
         if self._settings.host not in ("0.0.0.0", "::") and name not in names:
             return _error(421, "this server does not go by that name")
-        is_call = scope["path"].startswith("/api/")
-        changes = scope["method"] not in _READING
-        if is_call and (changes or not self._settings.is_loopback):
+        path = scope["path"]
+        if path.startswith("/api/") and path != _OPEN:
             token = headers.get(TOKEN_HEADER, "")
             token = token or headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not secrets.compare_digest(token.encode(), self._settings.token.encode()):
@@ -77,3 +90,15 @@ class Guard:
 
 def _error(status: int, text: str) -> JSONResponse:
     return JSONResponse({"error": text}, status)
+
+
+def log_bug(what: str, error: BaseException) -> None:
+    """Say where an error of ours occurred; never its text, which may name a patient.
+
+    Args:
+        what: was going on.
+        error: the error.
+    """
+    frames = traceback.extract_tb(error.__traceback__)[-3:]
+    places = ", ".join(f"{frame.filename.rpartition('/')[2]}:{frame.lineno}" for frame in frames)
+    _LOG.error("%s failed: %s at %s", what, type(error).__name__, places)

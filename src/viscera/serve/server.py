@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import socket
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
 
 import uvicorn
 
@@ -13,6 +18,34 @@ from viscera.serve.app import make_app
 from viscera.serve.jobs import JobStore
 from viscera.serve.settings import ServerSettings
 from viscera.serve.work_folder import work_folder
+
+
+class _Server(uvicorn.Server):  # type: ignore[misc]
+    """Ends at a signal without raising it again, so that the folder is removed in peace."""
+
+    def __init__(self, config: uvicorn.Config, jobs: JobStore) -> None:
+        super().__init__(config)
+        self._jobs = jobs
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Take signals while the server runs; a closed terminal ends it too."""
+        numbers = [
+            getattr(signal, n) for n in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, n)
+        ]
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+        earlier = {number: signal.signal(number, self._end) for number in numbers}
+        try:
+            yield
+        finally:
+            for number, handler in earlier.items():
+                signal.signal(number, handler)
+
+    def _end(self, number: int, frame: FrameType | None) -> None:
+        self._jobs.is_stopping.set()  # ends the streams of events, which would hold it open
+        self.handle_exit(number, frame)
 
 
 def run_server(
@@ -43,9 +76,9 @@ def run_server(
             timeout_graceful_shutdown=3,
             server_header=False,
         )
-        server = uvicorn.Server(config)
-        on_ready(f"http://{host}:{port}/")
-        server.run(sockets=[listener])
+        # After the hash, a browser keeps it to itself: no log and no referrer has it.
+        on_ready(f"http://{host}:{port}/#{settings.token}")
+        _Server(config, jobs).run(sockets=[listener])
 
 
 def _listen(settings: ServerSettings) -> socket.socket:
@@ -57,13 +90,16 @@ def _listen(settings: ServerSettings) -> socket.socket:
     try:
         family = socket.getaddrinfo(settings.host, settings.port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family[0], socket.SOCK_STREAM)
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        # On Windows that would let two programs listen on one port.
+        if os.name != "nt":
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(family[4])
         listener.listen(128)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
+        problem = getattr(error, "strerror", None) or str(error)
         raise UsageError(
             "an address of this machine that is free",
-            found=f"{settings.host} port {settings.port}: {error.strerror or error}",
+            found=f"{settings.host} port {settings.port}: {problem}",
             remedy=f"choose another {option('port')}",
         ) from error
     return listener

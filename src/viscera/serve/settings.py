@@ -17,7 +17,7 @@ class ServerSettings:
     Attributes:
         host: the address that it listens on.
         port: the port; 0 for any free one.
-        token: what calls that change something must bring; made up where not given.
+        token: what every call must bring; made up where not given.
         is_token_given: the user chose the token.
         data: a folder whose scans may be named in place of an upload; None for none.
         most_upload_bytes: of all files of one job.
@@ -25,6 +25,7 @@ class ServerSettings:
         most_jobs: that are kept at a time, finished ones included.
         keep_s: results are deleted after this time.
         idle_s: a job whose upload has stopped for so long is deleted.
+        most_run_s: a run that takes longer is ended.
     """
 
     host: str = "127.0.0.1"
@@ -36,7 +37,8 @@ class ServerSettings:
     most_files: int = 5_000
     most_jobs: int = 100
     keep_s: float = 3600.0
-    idle_s: float = 60.0
+    idle_s: float = 45.0
+    most_run_s: float = 3600.0
 
     def __post_init__(self) -> None:
         if not self.is_loopback and not self.is_token_given:
@@ -44,6 +46,10 @@ class ServerSettings:
                 f"{option('token')} beside an address that others can reach",
                 found=f"{option('host', self.host)} without one",
                 remedy="choose a token, or leave the address out",
+            )
+        if self.data is not None and not self.data.is_dir():
+            raise UsageError(
+                f"a folder for {option('data')}", found=str(self.data), remedy="check the path"
             )
         if self.is_token_given and len(self.token) < 12:
             raise UsageError(
@@ -65,4 +71,5 @@ class ServerSettings:
     @property
     def host_names(self) -> frozenset[str]:
         """Names that a browser may call it by; others are those of a rebound DNS."""
-        return frozenset({"localhost", "127.0.0.1", "[::1]", self.host, f"[{self.host}]"})
+        host = self.host.lower()
+        return frozenset({"localhost", "127.0.0.1", "[::1]", host, f"[{host}]"})

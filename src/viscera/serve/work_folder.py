@@ -2,23 +2,25 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-
-import psutil
+from typing import IO
 
 _PREFIX = "viscera-serve-"
-_OWNER = "owner.json"
+_LOCK = "lock"
+_YOUNG_S = 60.0  # a folder without a lock may be that of a server that just begins
 
 
 @contextmanager
 def work_folder(parent: Path | None = None) -> Iterator[Path]:
     """A folder for one server; folders of servers that have died are removed first.
+
+    A server holds a lock on a file in its folder, which the system releases when it dies.
 
     Args:
         parent: where it is made; the system's folder for temporary files where not given.
@@ -26,12 +28,13 @@ def work_folder(parent: Path | None = None) -> Iterator[Path]:
     place = Path(parent or tempfile.gettempdir())
     sweep_dead(place)
     folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=place))  # readable by its owner alone
-    owner = {"pid": os.getpid(), "started": psutil.Process().create_time()}
-    (folder / _OWNER).write_text(json.dumps(owner), encoding="utf-8")
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
+    with (folder / _LOCK).open("w") as lock:
+        _acquire(lock)
+        try:
+            yield folder
+        finally:
+            lock.close()
+            shutil.rmtree(folder, ignore_errors=True)
 
 
 def sweep_dead(place: Path) -> list[Path]:
@@ -55,10 +58,28 @@ def _is_mine(folder: Path) -> bool:
 
 
 def _is_alive(folder: Path) -> bool:
-    """Whether the process that made a folder still runs; a number may belong to another now."""
+    """Whether the server that made a folder still holds its lock, or has only begun."""
     try:
-        owner = json.loads((folder / _OWNER).read_text(encoding="utf-8"))
-        process = psutil.Process(int(owner["pid"]))
-        return abs(process.create_time() - float(owner["started"])) < 1
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return False
+        with (folder / _LOCK).open("r+") as lock:
+            _acquire(lock)
+    except FileNotFoundError:
+        return time.time() - folder.stat().st_mtime < _YOUNG_S
+    except OSError:  # somebody holds it
+        return True
+    return False
+
+
+def _acquire(file: IO[str]) -> None:
+    """Lock a file until it is closed.
+
+    Raises:
+        OSError: somebody else holds it.
+    """
+    if os.name == "nt":
+        import msvcrt
+
+        msvcrt.locking(file.fileno(), msvcrt.LK_NBLCK, 1)  # type: ignore[attr-defined]
+    else:
+        import fcntl
+
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -9,22 +9,27 @@ const FILE_TITLES = {
   "report.html": "report (HTML)", "report.json": "report (JSON)", "preview.png": "picture",
   "seg.dcm": "DICOM SEG", "rtstruct.dcm": "RTSTRUCT",
 };
-let token = document.querySelector("meta[name=viscera-token]").content
-  || sessionStorage.getItem("viscera-token") || "";
+// The address that `viscera serve` prints ends in the token, which then stays in this tab.
+const brought = location.hash.slice(1);
+if (brought) {
+  sessionStorage.setItem("viscera-token", brought);
+  history.replaceState(null, "", location.pathname);
+}
+const token = sessionStorage.getItem("viscera-token") || "";
 let organs = [];
 let open = null; // the job that is looked at
 let newest = null; // the job uploaded last: it is opened when it is finished
 let hidden = new Set();
+let opening = 0; // grows with each scan that is opened or closed: what was begun before is stale
+let loading = Promise.resolve(); // the viewer loads one scan after another
 const jobs = new Map();
-const watched = new Set();
+const rows = new Map();
 
 async function call(path, options = {}) {
   const headers = { "X-Viscera-Token": token, ...options.headers };
   const answer = await fetch(`/api/${path}`, { ...options, headers });
-  if (answer.status === 401 && !sessionStorage.getItem("viscera-asked")) {
-    token = window.prompt("Token of this server") || "";
-    sessionStorage.setItem("viscera-token", token);
-    return call(path, options);
+  if (answer.status === 401) {
+    throw new Error("Open the whole address that viscera serve has printed, # and all.");
   }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({ error: answer.statusText }));
@@ -39,66 +44,101 @@ function say(text) {
 
 // ---- uploads
 
+const VOLUME = /\.(nii|nii\.gz|nrrd|nhdr|mha|zip)$/i;
+
 async function upload(files) {
-  const chosen = [...files];
-  if (!chosen.length) { return; }
   say("");
+  const chosen = [...files];
+  // Each volume or archive is a scan; all other files together are one DICOM series.
+  const volumes = chosen.filter((file) => VOLUME.test(file.name));
+  const others = chosen.filter((file) => !VOLUME.test(file.name));
+  for (const file of volumes) { await uploadScan(file.name, [file]); }
+  if (others.length) {
+    const folder = (others[0].webkitRelativePath || "").split("/")[0];
+    const name = folder || (others.length === 1 ? others[0].name : "DICOM series");
+    await uploadScan(name, others);
+  }
+}
+
+async function uploadScan(name, files) {
   let job = null;
   try {
-    const path = chosen[0].webkitRelativePath || "";
-    const name = chosen.length === 1 ? chosen[0].name : path.split("/")[0] || "DICOM series";
     const body = JSON.stringify({ name, bundle: $("bundle").value });
     job = await (await call("jobs", { method: "POST", body })).json();
     newest = job.id;
     show(job);
-    for (const file of chosen) {
+    for (const file of files) {
       const target = `jobs/${job.id}/files/${encodeURIComponent(file.name)}`;
       await call(target, { method: "PUT", body: file });
     }
     show(await (await call(`jobs/${job.id}/start`, { method: "POST" })).json());
-    watch(job.id);
   } catch (error) {
     say(error.message);
     if (job) { await remove(job.id); }
   }
 }
 
+async function filesOf(entry) {
+  if (entry.isFile) {
+    return [await new Promise((done, fail) => { entry.file(done, fail); })];
+  }
+  const reader = entry.createReader();
+  const found = [];
+  for (;;) {
+    const some = await new Promise((done, fail) => { reader.readEntries(done, fail); });
+    if (!some.length) { return found; }
+    for (const inner of some) { found.push(...await filesOf(inner)); }
+  }
+}
+
+async function dropped(transfer) {
+  const entries = [...transfer.items].map((item) => item.webkitGetAsEntry()).filter(Boolean);
+  for (const entry of entries.filter((item) => item.isDirectory)) {
+    await upload(await filesOf(entry));
+  }
+  const files = [];
+  for (const entry of entries.filter((item) => item.isFile)) { files.push(...await filesOf(entry)); }
+  await upload(files);
+}
+
 async function remove(id) {
-  await call(`jobs/${id}`, { method: "DELETE" }).catch(() => {});
-  jobs.delete(id);
-  if (open === id) { close(); }
-  drawQueue();
+  await call(`jobs/${id}`, { method: "DELETE" }).catch((error) => say(error.message));
+  forget(id);
 }
 
 // ---- the queue
 
+function forget(id) {
+  jobs.delete(id);
+  if (rows.has(id)) { rows.get(id).item.remove(); }
+  rows.delete(id);
+  if (open === id) { close(); }
+}
+
 function show(job) {
   const before = jobs.get(job.id);
   jobs.set(job.id, job);
-  drawQueue();
-  const hasEnded = job.state === "finished" && before && before.state !== "finished";
-  if (hasEnded && newest === job.id) { openJob(job.id); }
+  drawRow(job);
+  if (!before || before.state === job.state) { return; }
+  if (["finished", "failed"].includes(job.state)) {
+    $("status").textContent = `${job.name}: ${job.error || job.state}`;
+  }
+  if (job.state === "finished" && newest === job.id) { openJob(job.id); }
 }
 
-async function watch(id) {
-  if (watched.has(id)) { return; }
-  watched.add(id);
-  try {
-    const answer = await call(`jobs/${id}/events`);
-    const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
-    let text = "";
-    for (;;) {
-      const { done, value } = await reader.read();
-      if (done) { break; }
-      text += value;
-      const events = text.split("\n\n");
-      text = events.pop();
-      for (const event of events) { show(JSON.parse(event.replace(/^data: /, ""))); }
+// One call a second tells of all jobs, those of other tabs and deleted ones included.
+async function follow() {
+  for (;;) {
+    try {
+      const listed = await (await call("jobs")).json();
+      const ids = new Set(listed.map((job) => job.id));
+      listed.forEach(show);
+      [...jobs.keys()].filter((id) => !ids.has(id)).forEach(forget);
+      $("queue").dataset.seen = "yes";
+    } catch (error) {
+      say(error.message);
     }
-  } catch (error) {
-    if (jobs.has(id)) { say(error.message); }
-  } finally {
-    watched.delete(id);
+    await new Promise((done) => { setTimeout(done, 700); });
   }
 }
 
@@ -108,28 +148,38 @@ function element(kind, values = {}, ...children) {
   return made;
 }
 
-function drawQueue() {
-  $("queue").replaceChildren(...[...jobs.values()].map((job) => {
-    const item = element("li", { className: job.id === open ? "open" : "" });
-    item.dataset.state = job.state;
-    const title = element("button", { className: "name", type: "button", textContent: job.name });
-    title.addEventListener("click", () => openJob(job.id));
-    title.disabled = job.state !== "finished";
-    item.append(title);
-    if (job.state === "running") {
-      const bar = element("progress", { max: 1, value: job.share });
-      bar.setAttribute("aria-label", `${job.name}: ${job.stage}`);
-      item.append(bar);
-    }
-    const words = job.state === "running" ? job.stage : job.error || job.state;
-    item.append(element("div", { className: job.error ? "fail" : "dim", textContent: words }));
-    const label = ["finished", "failed", "cancelled"].includes(job.state) ? "Delete" : "Cancel";
-    const button = element("button", { type: "button", textContent: label, className: "dim" });
-    button.setAttribute("aria-label", `${label} ${job.name}`);
-    button.addEventListener("click", () => remove(job.id));
-    item.append(button);
-    return item;
-  }));
+function makeRow(job) {
+  const item = element("li");
+  const title = element("button", { className: "name", type: "button", textContent: job.name });
+  title.addEventListener("click", () => openJob(job.id));
+  const bar = element("progress", { max: 1, value: 0 });
+  bar.setAttribute("aria-label", `Progress of ${job.name}`);
+  const words = element("div");
+  const button = element("button", { type: "button", className: "dim" });
+  button.addEventListener("click", () => remove(job.id));
+  item.append(title, bar, words, button);
+  $("queue").append(item);
+  return { item, title, bar, words, button };
+}
+
+// A row is made once and then changed, so that the focus stays where it is.
+function drawRow(job) {
+  if (!rows.has(job.id)) { rows.set(job.id, makeRow(job)); }
+  const { item, title, bar, words, button } = rows.get(job.id);
+  item.dataset.state = job.state;
+  item.classList.toggle("open", job.id === open);
+  title.disabled = job.state !== "finished";
+  bar.hidden = job.state !== "running";
+  bar.value = job.share;
+  words.className = job.error ? "fail" : "dim";
+  words.textContent = job.state === "running" ? job.stage : job.error || job.state;
+  const label = ["finished", "failed", "cancelled"].includes(job.state) ? "Delete" : "Cancel";
+  button.textContent = label;
+  button.setAttribute("aria-label", `${label} ${job.name}`);
+}
+
+function markOpen() {
+  for (const [id, row] of rows) { row.item.classList.toggle("open", id === open); }
 }
 
 // ---- the viewer
@@ -201,35 +251,67 @@ function goTo(organ) {
 }
 
 async function openJob(id) {
+  close();
   open = id;
-  hidden = new Set();
-  drawQueue();
+  const turn = opening;
+  markOpen();
   try {
     const job = await (await call(`jobs/${id}`)).json();
-    jobs.set(id, job);
+    if (turn !== opening) { return; }
     showResult(job);
     const headers = { "X-Viscera-Token": token };
     const base = `/api/jobs/${id}/results/`;
-    await viewer.loadVolumes([
-      { url: `${base}scan.nii.gz`, name: "scan.nii.gz", headers },
-      { url: `${base}labels.nii.gz`, name: "labels.nii.gz", headers },
-    ]);
-    applyWindow();
-    paintOrgans();
-    document.body.dataset.open = id;
+    loading = loading.catch(() => {}).then(async () => {
+      if (turn !== opening) { return; }
+      await viewer.loadVolumes([
+        { url: `${base}scan.nii.gz`, name: "scan.nii.gz", headers },
+        { url: `${base}labels.nii.gz`, name: "labels.nii.gz", headers },
+      ]);
+      if (turn !== opening) {
+        empty();
+        return;
+      }
+      applyWindow();
+      paintOrgans();
+      document.body.dataset.open = id;
+    });
+    await loading;
   } catch (error) {
+    if (turn !== opening) { return; }
+    close();
     say(error.message);
   }
 }
 
-function close() {
-  open = null;
-  delete document.body.dataset.open;
+function empty() {
   while (viewer.volumes.length) { viewer.removeVolumeByIndex(0); }
+}
+
+function close() {
+  opening += 1;
+  open = null;
+  hidden = new Set();
+  delete document.body.dataset.open;
+  empty();
+  markOpen();
   $("result-title").textContent = "Result";
   $("verdicts").textContent = "No scan is open.";
   for (const id of ["findings", "downloads"]) { $(id).replaceChildren(); }
   $("organs").tBodies[0].replaceChildren();
+}
+
+// Instead of the viewer's own keys, some of which are the browser's.
+function moveCrosshair(event) {
+  const steps = {
+    ArrowLeft: [-1, 0, 0], ArrowRight: [1, 0, 0], ArrowUp: [0, 1, 0], ArrowDown: [0, -1, 0],
+    PageUp: [0, 0, 1], PageDown: [0, 0, -1],
+  };
+  if (event.ctrlKey || event.metaKey || event.altKey || event.key === "Tab") { return; }
+  event.stopImmediatePropagation();
+  if (steps[event.key] && viewer.volumes.length) {
+    event.preventDefault();
+    viewer.moveCrosshairInVox(...steps[event.key]);
+  }
 }
 
 // ---- the result
@@ -292,19 +374,18 @@ function showResult(job) {
     return element("li", { className: style, textContent: text });
   }));
   $("downloads").replaceChildren(...job.results.filter((name) => FILE_TITLES[name]).map((name) => {
-    const link = element("a", {
-      href: `/api/jobs/${job.id}/results/${name}`, textContent: FILE_TITLES[name], download: "",
+    const button = element("button", { type: "button", textContent: FILE_TITLES[name] });
+    button.addEventListener("click", () => {
+      download(job, name).catch((error) => say(error.message));
     });
-    if (!document.querySelector("meta[name=viscera-token]").content) {
-      link.addEventListener("click", (event) => { event.preventDefault(); download(job, name); });
-    }
-    return element("li", {}, link);
+    return element("li", {}, button);
   }));
 }
 
 async function download(job, name) {
   const file = await (await call(`jobs/${job.id}/results/${name}`)).blob();
-  const link = element("a", { href: URL.createObjectURL(file), download: name });
+  const stem = job.name.replace(/[^A-Za-z0-9_-]+/g, "_");
+  const link = element("a", { href: URL.createObjectURL(file), download: `${stem}_${name}` });
   link.click();
   URL.revokeObjectURL(link.href);
 }
@@ -314,7 +395,9 @@ async function download(job, name) {
 async function start() {
   for (const name of ["files", "folder"]) {
     $(name).addEventListener("change", (event) => {
-      upload(event.target.files);
+      const files = [...event.target.files];
+      event.target.value = ""; // so that the same file can be chosen again
+      upload(files);
     });
   }
   const drop = document.body;
@@ -326,7 +409,7 @@ async function start() {
   drop.addEventListener("drop", (event) => {
     event.preventDefault();
     $("drop").classList.remove("over");
-    upload(event.dataTransfer.files);
+    dropped(event.dataTransfer);
   });
   $("window").addEventListener("change", applyWindow);
   $("opacity").addEventListener("input", paintOrgans);
@@ -341,10 +424,8 @@ async function start() {
     choice.selected = name === "default";
     return choice;
   }));
-  for (const job of await (await call("jobs")).json()) {
-    show(job);
-    if (["waiting", "running"].includes(job.state)) { watch(job.id); }
-  }
+  follow();
+  $("view").addEventListener("keydown", moveCrosshair, true);
   await viewer.attachToCanvas($("view"));
   viewer.setSliceType(EVERY_PANE.all);
   document.body.dataset.ready = "yes";
