@@ -16,6 +16,7 @@ from viscera.core.organs import ORGANS, ORGANS_BY_NAME
 from viscera.core.volume import Volume
 from viscera.errors import BatchError, InputError, OutputError
 from viscera.examine.contrast_phase import contrast_phase
+from viscera.examine.coverage import cut_findings
 from viscera.examine.examine import examine_scan
 from viscera.grid.orientation import Orientation
 from viscera.io.write import write_volume
@@ -71,7 +72,14 @@ def examined(hu, labels, matrix=LPS):
         doubtful_hu=False,
     )  # fmt: skip
     overview = Overview.of(volume, Orientation.fit(affine, "LPS"))
-    return examine_scan(overview, labels, affine, ORGANS, features)
+    return examine_scan(
+        overview,
+        labels,
+        affine,
+        features,
+        cut_findings=cut_findings(labels, affine, ORGANS),
+        slices=(volume.shape[affine.slice_axis], affine.plane_distance_mm),
+    )
 
 
 def run(*arguments):
@@ -137,6 +145,7 @@ def test_a_flip_that_the_affine_does_not_tell(axis, code):
 def test_the_phase_follows_from_vessels_and_organs(hus, phase):
     assert examined(*drawn(**hus)).phase == phase
     assert contrast_phase({"liver": 100.0}) is None
+    assert contrast_phase({"aorta": 400.0, "spleen": 150.0}) is None
 
 
 def test_noise_is_measured():
@@ -178,6 +187,31 @@ def test_what_the_ends_cut_is_said():
     assert "cut-upper" in codes(upside)
 
 
+def test_slices_are_those_across_which_pixels_are_square():
+    """Thin slices, a sagittal stack, a tilted gantry."""
+    for spacing, axis, distance in (
+        ((1.8, 1.8, 1.25), 2, 1.25), ((5.0, 0.8, 0.8), 0, 5.0), ((1.0, 1.0, 1.0), 2, 1.0),
+    ):  # fmt: skip
+        affine = Affine(np.diag([-spacing[0], -spacing[1], spacing[2], 1.0]))
+        assert (affine.slice_axis, affine.plane_distance_mm) == (axis, pytest.approx(distance))
+    tilted = np.diag([-0.8, -0.8, 7.5, 1.0])
+    tilted[1, 2] = 2.25
+    assert Affine(tilted).plane_distance_mm == pytest.approx(7.5)
+
+
+def test_a_tilted_scan_cuts_its_organs_too():
+    hu, _ = drawn()
+    matrix = LPS.copy()
+    matrix[1, 2] = 0.3 * SPACING_MM[2]
+    volume = Volume.of(np.asfortranarray(hu), Affine(matrix))
+    segmentation = viscera.segment(volume, bundle="phantom")
+    cut = set(segmentation.cut_organs())
+    shown = segmentation.examination.coverage
+    assert cut
+    assert {name for name, how in shown.items() if how == "cut"} == cut
+    assert segmentation.only(["liver"]).examination.coverage.keys() == {"liver"}
+
+
 def test_prone_is_seen_by_the_table():
     hu, labels = drawn()
     hu = np.pad(hu, ((0, 0), (14, 0), (0, 0)), constant_values=-1000)
@@ -196,11 +230,11 @@ def test_check_says_it_for_every_scan(tmp_path):
     assert checked.checks[0].examination is not None
     assert checked.checks[1].error is not None
     table = list(csv.DictReader(io.StringIO(checks_csv(checked.checks))))
-    assert table[0]["slices"] == "40"
+    assert (table[0]["slices"], table[0]["orientation"]) == ("40", "LPS")
     assert table[1]["error"]
     result = run("check", tmp_path / "a.nii.gz", "--json", "-o", tmp_path / "t.csv")
     assert [row["case"] for row in json.loads(result.stdout)] == ["a"]
-    assert (tmp_path / "t.csv").read_text().startswith("case,body_parts,phase")
+    assert (tmp_path / "t.csv").read_text().startswith("case,orientation,shape")
     with pytest.raises(BatchError, match="1 that are not"):
         run("check", tmp_path)
     with pytest.raises(InputError):

@@ -17,12 +17,12 @@ from viscera.cli.main import viscera as command
 from viscera.core.affine import Affine
 from viscera.core.organs import ORGANS
 from viscera.core.volume import Volume
-from viscera.errors import OutputError
+from viscera.errors import BatchError, OutputError
 from viscera.io.write import write_volume
 from viscera.report.html.case_record import CaseRecord, read_case_record
 from viscera.report.html.cohort_page import cohort_page
 from viscera.report.html.page import LIBRARY, content_policy, read_part
-from viscera.report.html.surfaces import organ_surface, surface_net
+from viscera.report.html.surfaces import organ_surfaces, surface_net
 
 LIBRARY_SHA256 = "8a5f7249903b54d30f79f708699d2fed2d6a1d0741a4cd41377d1f01bb5a2271"
 HOSTILE = '<img src=x onerror=alert(1)>"</script>'
@@ -53,7 +53,8 @@ def test_surfaces_are_closed_and_turn_outwards(signs):
     labels = np.zeros((50, 44, 40), np.uint8, order="F")
     i, j, k = np.indices(labels.shape)
     labels[((i - 25) / 18) ** 2 + ((j - 22) / 15) ** 2 + ((k - 20) / 12) ** 2 < 1] = 3
-    surface = organ_surface(labels, Affine(np.diag([2.0 * s for s in signs] + [1])), 3)
+    affine = Affine(np.diag([2.0 * s for s in signs] + [1]))
+    (surface,) = organ_surfaces(labels, affine, [3, 4]).values()
     edges = np.concatenate([surface.triangles[:, pair] for pair in ([0, 1], [1, 2], [2, 0])])
     _, counts = np.unique(np.sort(edges, axis=1), axis=0, return_counts=True)
     assert set(counts.tolist()) == {2}
@@ -61,7 +62,6 @@ def test_surfaces_are_closed_and_turn_outwards(signs):
     assert volume_of(surface) == pytest.approx((labels == 3).sum() * 8, rel=0.1)
     middle = np.argwhere(labels == 3).mean(axis=0) * 2 * signs
     np.testing.assert_allclose(surface.points_mm.mean(axis=0), middle, atol=0.3)
-    assert organ_surface(labels, Affine(np.eye(4)), 4) is None
 
 
 def test_a_plane_lies_where_the_field_crosses():
@@ -111,7 +111,7 @@ def test_hostile_names_stay_text(tmp_path):
         labels, Volume.of(volume.data, volume.affine, name=HOSTILE), ORGANS
     )
     record = CaseRecord.of(segmentation)
-    text = cohort_page({f"{HOSTILE}.html": record})
+    text = cohort_page({f"{HOSTILE}.html": record}, {HOSTILE: HOSTILE})
     assert HOSTILE not in text
     assert "<img" not in text
     assert "</script" not in record.to_json()
@@ -134,6 +134,12 @@ def test_a_batch_has_a_page_with_links(tmp_path):
     cohort.unlink()
     assert "done before" in run(*call).stderr
     assert cohort.read_text() == text  # made of the pages, whoever wrote them
+    (tmp_path / "in" / "bad.nii.gz").write_bytes(b"no scan")
+    shutil.copy(tmp_path / "in" / "a.nii.gz", tmp_path / "in" / "cohort.nii.gz")
+    with pytest.raises(BatchError):
+        run(*call)
+    assert re.search(r"bad\.nii\.gz</span>: .*expected", cohort.read_text())
+    assert (tmp_path / "out" / "cohort_2.html").exists()
     cohort.write_text("my own notes")
     with pytest.raises(OutputError, match="a file that viscera did not write"):
         run(*call)
@@ -152,7 +158,7 @@ def test_what_deserves_a_look_comes_first():
             "fine": ["good"] * 13, "failed": ["fail"], "doubtful": ["check", "check"],
         }.items()
     }  # fmt: skip
-    text = cohort_page(records)
+    text = cohort_page(records, {})
     places = [text.index(f">{name}</a>") for name in ("failed", "doubtful", "fine")]
     assert places == sorted(places)
 
@@ -222,7 +228,7 @@ def test_a_browser_sorts_the_cohort(browser, tmp_path):
         for name, ml in (("a", 9.0), ("b", 100.0), ("c", 20.0))
     }
     path = tmp_path / "cohort.html"
-    path.write_text(cohort_page(records))
+    path.write_text(cohort_page(records, {}))
     tab = browser.new_page()
     tab.goto(path.as_uri())
     tab.get_by_role("button", name="Liver, ml").click()

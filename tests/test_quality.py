@@ -114,7 +114,7 @@ def test_places_follow_from_the_other_organs():
         found = {"liver": centres["liver"], "spleen": centres["spleen"]}
         share = in_view_share("kidney_left", found, ranges, Affine(matrix), shape)
         assert share == pytest.approx(expected, abs=0.1)
-    assert in_view_share("liver", {}, ranges, AFFINE, (9, 9, 9)) == 0.5
+    assert in_view_share("liver", {}, ranges, AFFINE, (9, 9, 9)) is None
 
 
 def test_a_usual_organ_is_good_and_what_speaks_against_it_lowers_the_estimate():
@@ -157,7 +157,25 @@ def test_what_is_impossible_fails(changes, words):
     ],
 )
 def test_reasons_are_said_in_words(changes, words):
-    assert any(words in reason for reason in verdict_on(**changes).reasons)
+    unsure = {"expected_dice": 0.4, "margin": 1.0, "entropy": 0.6}
+    assert any(words in reason for reason in verdict_on(**{**unsure, **changes}).reasons)
+    good = verdict_on(place_sd=4.0)
+    assert (good.verdict, good.reasons) == ("good", ())  # nothing speaks against what is good
+
+
+def test_nothing_found_is_not_all_good():
+    """But in a scan that shows some organs, others may lie outside."""
+    empty = organ_features(
+        ORGANS, {}, {}, None, affine=AFFINE, shape=(9, 9, 9), cut_organs=(), doubtful_hu=False
+    )
+    assert judge_organs(empty, network=DEFAULT)["liver"].verdict == "check"
+    chest = {
+        **empty,
+        "aorta": dataclasses.replace(usual_features(), organ="aorta", volume_ml=30.0),
+        "spleen": dataclasses.replace(empty["spleen"], look_dice=0.0),
+    }
+    spleen = judge_organs(chest, network=DEFAULT)["spleen"]
+    assert (spleen.verdict, spleen.interval) == ("good", None)
 
 
 def test_a_network_without_calibration_gets_no_estimate():

@@ -18,6 +18,7 @@ from viscera.core.volume import Labels, Volume, blank_labels
 from viscera.engine.protocol import Engine
 from viscera.engine.select import FallbackEngine
 from viscera.errors import DoubtfulResultError, NothingToSegmentError, UsageError, option
+from viscera.examine.coverage import cut_findings
 from viscera.examine.examine import examine_scan
 from viscera.findings import Finding
 from viscera.grid.grid import Grid
@@ -202,6 +203,9 @@ class Predictor:
         with stages.stage("postprocess"):
             cleaned = postprocess(labels, upright.affine, self.bundle.postprocess)
             findings += cleaned.findings
+        on_grid = labels  # of the scan itself, whose ends cut organs; the other has air around it
+        if upright is not volume:
+            on_grid = labels_to_sheared(labels, upright.affine, volume)
         with stages.stage("quality"):
             features = organ_features(
                 self.bundle.organs,
@@ -210,11 +214,16 @@ class Predictor:
                 None if seen is None else seen.agreement(labels),
                 affine=upright.affine,
                 shape=upright.shape,
-                cut_organs=cut_organs(labels, self.bundle.organs),
+                cut_organs=cut_organs(on_grid, self.bundle.organs),
                 doubtful_hu=bool(hu_findings),
             )
             examination = examine_scan(
-                overview, labels, upright.affine, self.bundle.organs, features
+                overview,
+                labels,
+                upright.affine,
+                features,
+                cut_findings=cut_findings(on_grid, volume.affine, self.bundle.organs),
+                slices=(volume.shape[volume.affine.slice_axis], volume.affine.plane_distance_mm),
             )
             findings += examination.findings
             quality = judge_organs(
@@ -222,8 +231,7 @@ class Predictor:
                 network=self.bundle.name,
                 doubts={finding.code for finding in examination.findings},
             )
-        if upright is not volume:
-            labels = labels_to_sheared(labels, upright.affine, volume)
+        labels = on_grid
         findings += self._result_findings(engine, labels, volume, strict=strict)
         if strict:
             _require_trust(quality, volume)

@@ -99,6 +99,7 @@ class Segmentation:
             labels=keep_labels(self.labels, {organ.id for organ in selected}),
             organs=tuple(organ for organ in self.organs if organ in selected),
             quality={o.name: self.quality[o.name] for o in selected if o.name in self.quality},
+            examination=self.examination and self.examination.only([o.name for o in selected]),
         )
 
     def save(

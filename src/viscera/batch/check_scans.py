@@ -22,11 +22,11 @@ from viscera.runtime.resources import means_no_memory, no_memory_error
 
 LOOK = "look"  # the packaged network at 4 mm
 _COLUMNS = (
-    "case", "body_parts", "phase", "slices", "slice_mm", "noise_hu", "whole", "cut", "not_seen",
-    "outside", "warnings", "notes", "error",
+    "case", "orientation", "shape", "spacing_mm", "body_parts", "phase", "slices", "slice_mm",
+    "noise_hu", "whole", "cut", "not_seen", "outside", "warnings", "notes", "error",
 )  # fmt: skip
 # Of a result, not of a scan.
-_NOT_OF_SCANS = frozenset({"bundle", "pieces-removed", "organs-removed", "sides"})
+_NOT_OF_SCANS = frozenset({"bundle", "pieces-removed", "organs-removed", "sides", "no-abdomen"})
 
 
 @dataclass(frozen=True)
@@ -37,14 +37,18 @@ class ScanCheck:
         name: of the case.
         examination: what the scan shows; None where it cannot be read.
         findings: all that was noticed, reading included.
-        slices: along the coarsest axis; 0 where the scan cannot be read.
+        shape: voxels along i, j and k; empty where the scan cannot be read.
+        spacing_mm: of them.
+        orientation: the ends that i, j and k run towards, such as LPS.
         error: why it cannot be read.
     """
 
     name: str
     examination: ScanExamination | None = None
     findings: tuple[Finding, ...] = ()
-    slices: int = 0
+    shape: tuple[int, ...] = ()
+    spacing_mm: tuple[float, ...] = ()
+    orientation: str = ""
     error: VisceraError | None = None
 
     @property
@@ -70,7 +74,9 @@ class ScanCheck:
         return {
             "case": self.name,
             **(self.examination.as_dict() if self.examination else {}),
-            "slices": self.slices,
+            "shape": list(self.shape),
+            "spacing_mm": [round(mm, 4) for mm in self.spacing_mm],
+            "orientation": self.orientation,
             "findings": [finding.as_dict(wording) for finding in self.findings],
             "error": None if self.error is None else self.error.message(wording),
         }
@@ -145,7 +151,7 @@ def _check(file: Path, name: str, read: ReadOptions, predictor: Predictor) -> Sc
             memory_limit_mb=predictor.memory_limit_mb,
             threads=predictor.threads,
         ).shifted(read.hu_offset)
-        segmentation = predictor.segment(volume, strict=read.strict)
+        segmentation = predictor.segment(volume)
     except VisceraError as error:
         return ScanCheck(name, error=error)
     except (MemoryError, RuntimeError) as error:  # of this scan; the next may be smaller
@@ -153,9 +159,15 @@ def _check(file: Path, name: str, read: ReadOptions, predictor: Predictor) -> Sc
             raise
         return ScanCheck(name, error=no_memory_error(name))
     findings = tuple(f for f in segmentation.findings if f.code not in _NOT_OF_SCANS)
-    spacing_mm = volume.affine.spacing_mm
-    slices = volume.shape[spacing_mm.index(max(spacing_mm))]
-    return ScanCheck(name, segmentation.examination, findings, slices)
+    affine = volume.affine
+    return ScanCheck(
+        name,
+        segmentation.examination,
+        findings,
+        volume.shape,
+        affine.spacing_mm,
+        affine.axcodes,
+    )
 
 
 def checks_csv(checks: Sequence[ScanCheck], wording: Wording = python_wording) -> str:
@@ -173,9 +185,12 @@ def checks_csv(checks: Sequence[ScanCheck], wording: Wording = python_wording) -
         writer.writerow(
             [
                 check.name,
+                check.orientation,
+                " ".join(map(str, check.shape)),
+                " ".join(f"{mm:.4g}" for mm in check.spacing_mm),
                 " ".join(examination.body_parts) if examination else "",
                 (examination.phase or "") if examination else "",
-                check.slices or "",
+                examination.slices if examination else "",
                 examination.slice_mm if examination else "",
                 "" if examination is None or examination.noise_hu is None else examination.noise_hu,
                 *(" ".join(check.organs(how)) for how in ("whole", "cut", "not seen", "outside")),

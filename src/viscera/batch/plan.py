@@ -14,6 +14,8 @@ from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.io.scan_files import PassedOver, find_scans, is_dir, require_scans, resolved
 
+COHORT = "cohort"
+
 
 @dataclass(frozen=True)
 class BatchCase:
@@ -125,10 +127,12 @@ def plan_batch(
                     deidentified_name(file, distinct[n], series=series),
                 )
                 renamed[n] = distinct[n] != told_apart
+    # A page of that name is about all cases.
+    free_names = numbered_names([COHORT, *distinct])[1:]
     own_series = _own_series(files)
     cases = tuple(
         BatchCase(file, output / f"{name}.nii.gz", name, own_series.get(file), is_renamed)
-        for file, name, is_renamed in zip(files, numbered_names(distinct), renamed, strict=True)
+        for file, name, is_renamed in zip(files, free_names, renamed, strict=True)
     )
     if {resolved(case.labels_path) for case in cases} & set(map(resolved, files)):
         problem = "the folder of the scans, where labels would replace them"

@@ -247,7 +247,12 @@ def run_batch(
         pages = [case.labels_path.with_name(f"{case.name}.html") for case in plan.cases]
         records = {page.name: read_case_record(page) for page in pages}
         shown = {name: record for name, record in records.items() if record is not None}
-        write_text(cohort_path, cohort_page(shown), overwrite=True)
+        failed = {
+            c.shown: e.message(options.outputs.wording)
+            for c in plan.cases
+            if (e := results[c].error)
+        }
+        write_text(cohort_path, cohort_page(shown, failed), overwrite=True)
     return tuple(results[case] for case in plan.cases)
 
 

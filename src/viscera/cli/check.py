@@ -32,7 +32,6 @@ if TYPE_CHECKING:
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-@click.option("-v", "--verbose", is_flag=True, help="Print what needs no action, too.")
 def command(
     scans: tuple[Path, ...],
     output: Path | None,
@@ -46,7 +45,6 @@ def command(
     threads: int | None,
     memory_limit: str | None,
     as_json: bool,
-    verbose: bool,
 ) -> None:
     """Say what scans show and what is unusual about them.
 
@@ -72,7 +70,7 @@ def command(
 
     def show(check: ScanCheck) -> None:
         if not as_json:
-            for line in _lines(check, verbose=verbose):
+            for line in _lines(check):
                 echo(line)
 
     checked = check_scans(
@@ -108,7 +106,7 @@ def command(
         )
 
 
-def _lines(check: ScanCheck, *, verbose: bool) -> list[str]:
+def _lines(check: ScanCheck) -> list[str]:
     """What people read about a scan."""
     examination = check.examination
     if examination is None:
@@ -117,13 +115,13 @@ def _lines(check: ScanCheck, *, verbose: bool) -> list[str]:
     noise = "" if examination.noise_hu is None else f"; noise {examination.noise_hu:.0f} HU"
     lines = [
         f"{check.name}: {', '.join(examination.body_parts) or 'no body part that is known'}; "
-        f"{examination.phase or 'phase unknown'}; {check.slices} slices of "
-        f"{examination.slice_mm:.3g} mm{noise}"
+        f"{examination.phase or 'phase unknown'}; {examination.slices} slices, "
+        f"{examination.slice_mm:.3g} mm apart{noise}",
+        f"  {'x'.join(map(str, check.shape))} voxels of "
+        f"{' x '.join(f'{mm:.3g}' for mm in check.spacing_mm)} mm, {check.orientation}",
     ]
     for how in ("whole", "cut", "not seen", "outside"):
         if organs := check.organs(how):
             lines.append(f"  {how:9}{', '.join(organs)}")
-    for finding in check.findings:
-        if finding.level != "info" or verbose:
-            lines.append(f"  {finding.level}: {finding.text(command_line_wording)}")
+    lines += [f"  {f.level}: {f.text(command_line_wording)}" for f in check.findings]
     return lines

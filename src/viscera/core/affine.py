@@ -86,6 +86,24 @@ class Affine:
         return "".join(_AXIS_ENDS[w][0 if sign > 0 else 1] for w, sign in self.axes)
 
     @cached_property
+    def slice_axis(self) -> int:
+        """The voxel axis across the slices: pixels are square, so the other two are most alike.
+
+        Where all are alike it is the axis nearest to the body's.
+        """
+        unlike = []
+        for axis in range(3):
+            first, second = (mm for other, mm in enumerate(self.spacing_mm) if other != axis)
+            unlike.append((round(abs(np.log(first / second)), 3), self.axes[axis][0] != 2))
+        return unlike.index(min(unlike))
+
+    @cached_property
+    def plane_distance_mm(self) -> float:
+        """Distance of the planes of neighbouring slices, which a tilted gantry makes no longer."""
+        first, second = (c for n, c in enumerate(self.matrix[:3, :3].T) if n != self.slice_axis)
+        return self.voxel_ml * 1000 / float(np.linalg.norm(np.cross(first, second)))
+
+    @cached_property
     def obliquity_deg(self) -> float:
         """Largest angle between a voxel axis and the world axis nearest to it."""
         cosines = self.matrix[:3, :3] / np.asarray(self.spacing_mm)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from collections.abc import Collection
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any, Literal
 
 from viscera.findings import Finding
@@ -17,12 +18,13 @@ class ScanExamination:
 
     Attributes:
         body_parts: chest, abdomen and pelvis, those of which it shows a good part.
-        coverage: of each organ: whole; cut by the scan; outside, so that its usual place lies
-            beyond the scan; or not seen though it should be there.
+        coverage: of each organ: whole; cut by the scan; outside, as its usual place lies beyond
+            the scan; or not seen, though it should be there or nothing tells where it should be.
         phase: of the contrast; None where nothing tells.
         median_hu: of the organs that tell the phase, by name.
         noise_hu: standard deviation in the liver, or in what is as grey; None without either.
-        slice_mm: distance of the slices.
+        slices: how many there are.
+        slice_mm: distance of their planes.
         findings: what is unusual.
     """
 
@@ -31,8 +33,18 @@ class ScanExamination:
     phase: Phase | None
     median_hu: dict[str, float]
     noise_hu: float | None
+    slices: int
     slice_mm: float
     findings: tuple[Finding, ...] = field(default=(), repr=False)
+
+    def only(self, organs: Collection[str]) -> ScanExamination:
+        """The same with the coverage of these organs alone.
+
+        Args:
+            organs: names.
+        """
+        coverage = {name: how for name, how in self.coverage.items() if name in organs}
+        return replace(self, coverage=coverage)
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready, without the findings."""

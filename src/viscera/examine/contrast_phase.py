@@ -37,7 +37,7 @@ def median_hus(hu: NDArray[np.number], labels: NDArray[np.uint8]) -> dict[str, f
 
 
 def contrast_phase(medians: Mapping[str, float]) -> Phase | None:
-    """The phase; None where neither the aorta nor a kidney and the liver are seen.
+    """The phase; None without the aorta, or with contrast and neither vena cava nor liver.
 
     Args:
         medians: HU by organ, see `median_hus`.
@@ -51,10 +51,12 @@ def contrast_phase(medians: Mapping[str, float]) -> Phase | None:
     is_kidney_dark = kidney is None or kidney < _UNENHANCED_KIDNEY_HU
     if aorta < _UNENHANCED_AORTA_HU and is_kidney_dark:
         return "unenhanced"
+    if cava is None and liver is None:
+        return None
     most = _ARTERIAL_SHARE * (aorta - _BLOOD_HU)
     dark = [cava - _BLOOD_HU < most] if cava is not None else []
     dark += [liver - _LIVER_HU < most] if liver is not None else []
-    if dark and all(dark):
+    if all(dark):
         return "arterial"
     if liver is not None and liver < _PORTAL_LIVER_HU and aorta < _PORTAL_AORTA_HU:
         return "late"

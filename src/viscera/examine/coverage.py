@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from viscera.core.affine import Affine
 from viscera.core.examination import Coverage
-from viscera.core.organs import Organ
+from viscera.core.organs import ORGANS_BY_NAME, PAIRED_ORGANS, Organ
 from viscera.core.volume import Labels
 from viscera.findings import Finding
+from viscera.quality.organ_ranges import ANCHORS
 
 # They run on beyond any abdomen, so that every scan cuts them.
 ALWAYS_CUT = frozenset({"aorta", "inferior_vena_cava", "esophagus"})
@@ -24,21 +25,22 @@ _PELVIS_BELOW_MM = 170.0  # the middle of the kidneys
 def organ_coverage(
     volumes_ml: Mapping[str, float],
     cut_organs: Collection[str],
-    in_view: Mapping[str, float],
+    in_view: Mapping[str, float | None],
 ) -> dict[str, Coverage]:
     """What the scan shows of each organ.
 
     Args:
         volumes_ml: of each organ, 0 where it was not found.
         cut_organs: names of those that reach the scan's border.
-        in_view: how likely each organ's usual place lies within the scan.
+        in_view: how likely each organ's usual place lies within the scan; None if nothing tells.
     """
     coverage: dict[str, Coverage] = {}
     for name, volume_ml in volumes_ml.items():
         if volume_ml:
             coverage[name] = "cut" if name in cut_organs else "whole"
         else:
-            coverage[name] = "not seen" if in_view[name] > 0.5 else "outside"
+            share = in_view[name]
+            coverage[name] = "outside" if share is not None and share < 0.5 else "not seen"
     return coverage
 
 
@@ -81,9 +83,10 @@ def body_parts(
     parts = []
     if lungs.sum() * voxel_ml >= _LUNG_ML:
         parts.append("chest")
-    if max(volumes_ml[[1, 2, 3, 13]]) >= _ORGAN_ML:
+    if max(volumes_ml[ORGANS_BY_NAME[name].id] for name in ANCHORS) >= _ORGAN_ML:
         parts.append("abdomen")
-    kidneys = np.flatnonzero(np.isin(labels, (2, 13)).any(axis=(1, 2)))
+    ids = [organ.id for organ in PAIRED_ORGANS[0]]
+    kidneys = np.flatnonzero(np.isin(labels, ids).any(axis=(1, 2)))
     if kidneys.size and kidneys.mean() * spacing_mm[0] > _PELVIS_BELOW_MM:
         parts.append("pelvis")
     return tuple(parts)

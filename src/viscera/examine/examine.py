@@ -6,12 +6,12 @@ from collections.abc import Collection, Mapping, Sequence
 
 from viscera.core.affine import Affine
 from viscera.core.examination import ScanExamination
-from viscera.core.organs import Organ
 from viscera.core.volume import Labels
 from viscera.examine.contrast_phase import contrast_phase, median_hus
-from viscera.examine.coverage import body_parts, cut_findings, organ_coverage
+from viscera.examine.coverage import body_parts, organ_coverage
 from viscera.examine.image_quality import noise_hu, quality_findings
 from viscera.examine.posture import lung_mask, posture_findings
+from viscera.findings import Finding
 from viscera.localise.body import body_mask
 from viscera.localise.overview import DENSE_HU, Overview
 from viscera.quality.features import OrganFeatures
@@ -21,8 +21,10 @@ def examine_scan(
     overview: Overview,
     labels: Labels,
     affine: Affine,
-    organs: Sequence[Organ],
     features: Mapping[str, OrganFeatures],
+    *,
+    cut_findings: Sequence[Finding],
+    slices: tuple[int, float],
 ) -> ScanExamination:
     """What a scan shows, and in what state it is.
 
@@ -30,8 +32,9 @@ def examine_scan(
         overview: of the scan.
         labels: [i, j, k] uint8, what was found in it.
         affine: of the labels.
-        organs: those that the network can find.
         features: of each organ.
+        cut_findings: which organs the scan's ends cut, see `viscera.examine.coverage`.
+        slices: how many there are, and the distance of their planes in mm.
     """
     # x to the patient's left, y to the back, z to the head, however the network wants it.
     turn, spacing_mm = overview.towards(affine, "LPS")
@@ -39,7 +42,7 @@ def examine_scan(
     body = body_mask(hu > DENSE_HU, spacing_mm[1:])
     lungs = lung_mask(hu, body)
     medians, noise = median_hus(hu, seen), noise_hu(hu, seen, body)
-    slice_mm = round(max(affine.spacing_mm), 3)  # no scanner has larger pixels than slices
+    count, slice_mm = slices
     cut: Collection[str] = [name for name, of in features.items() if of.is_cut]
     return ScanExamination(
         body_parts=body_parts(seen, lungs, spacing_mm),
@@ -51,9 +54,10 @@ def examine_scan(
         phase=contrast_phase(medians),
         median_hu=medians,
         noise_hu=noise,
-        slice_mm=slice_mm,
+        slices=count,
+        slice_mm=round(slice_mm, 3),
         findings=(
-            *cut_findings(labels, affine, organs),
+            *cut_findings,
             *posture_findings(hu, seen, body, lungs, spacing_mm, cut_organs=cut),
             *quality_findings(hu, seen, body, spacing_mm, noise=noise, slice_mm=slice_mm),
         ),

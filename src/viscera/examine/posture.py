@@ -13,10 +13,12 @@ from viscera.localise.overview import DENSE_HU
 
 Mask = NDArray[np.bool_]
 _LUNG_HU = (-950.0, -600.0)
-_BONE_HU = 300.0
+_BONE_HU = 250.0
 _LEAST_LUNG_ML = 150.0
 _APART_MM = 30.0  # between centres, so that their order is no chance
+_OFF_MIDDLE_MM = 20.0  # a liver's centre lies well to the right of the body's middle
 _LEAST_ORGAN_ML = 50.0
+_FRONT_SHARE = 0.45  # of the body's depth: a spine lies further back
 _ARM_CM2 = (12.0, 130.0)  # of an arm in an axial slice
 _SKIN_MM = 14.0  # what `body` leaves out of the body itself, and folds of clothes
 _ARM_SLICES = 0.3  # of the slices, at least
@@ -44,8 +46,13 @@ def posture_findings(
     findings = []
     centres = _centres_mm(labels, spacing_mm)
     liver, spleen = centres.get("liver"), centres.get("spleen")
-    if liver is not None and spleen is not None and liver[2] - spleen[2] > _APART_MM:
-        message = "the liver lies on the patient's left, the spleen on the right"
+    columns = np.flatnonzero(body.any(axis=(0, 1)))
+    middle_mm = float(columns.mean() * spacing_mm[2]) if columns.size else 0.0
+    is_left = liver is not None and liver[2] - middle_mm > _OFF_MIDDLE_MM
+    if liver is not None and spleen is not None:
+        is_left = is_left or liver[2] - spleen[2] > _APART_MM
+    if is_left:
+        message = "the liver lies on the patient's left"
         hint = "left and right may be exchanged in the file; if not, it is a situs inversus"
         findings.append(Finding("warning", "mirrored", message, hint))
     whole = {name: centre for name, centre in centres.items() if name not in cut_organs}
@@ -104,7 +111,7 @@ def _spine_findings(
         return []
     rows = np.flatnonzero(body.any(axis=(0, 2)))
     depth = (np.argwhere(spine)[:, 1].mean() - rows[0]) / max(rows[-1] - rows[0], 1)
-    if depth < 0.4:
+    if depth < _FRONT_SHARE:
         message = "the spine lies at the front of the body: front and back seem to be exchanged"
         return [Finding("warning", "back-to-front", message, "check the header's axes")]
     dense = (hu > -700) & ~body

@@ -40,11 +40,13 @@ class OrgansSeen:
         labels: [z, y, x] uint8 of a part of its grid, without pieces of a voxel or two.
         grid: its grid on the scan.
         part: of that grid; nothing was looked for elsewhere.
+        label_ids: labels that the network knows.
     """
 
     labels: NDArray[np.uint8]
     grid: Grid
     part: Box
+    label_ids: tuple[int, ...]
 
     @classmethod
     def of(
@@ -64,7 +66,7 @@ class OrgansSeen:
         labels = np.stack([table[argmax(scores)] for slab in slabs for scores in slab.slices])
         pieces = cc3d.connected_components((labels > 0).view(np.uint8), connectivity=26)
         labels[(np.bincount(pieces.ravel()) < _LEAST_VOXELS)[pieces]] = 0
-        return cls(labels, grid, part)
+        return cls(labels, grid, part, tuple(label_ids))
 
     def box(self, settings: LookSettings) -> Box | None:
         """The box [z, y, x] in voxels of the scan around all that is seen; None if nothing is.
@@ -89,7 +91,7 @@ class OrgansSeen:
         return z, y, x
 
     def agreement(self, labels: Labels) -> dict[int, LookAgreement]:
-        """How finished labels agree with what was seen, by label.
+        """How finished labels agree with what was seen, by label that the network knows.
 
         Args:
             labels: [i, j, k] uint8 of the scan.
@@ -99,11 +101,11 @@ class OrgansSeen:
         both = np.bincount(self.labels[self.labels == finished], minlength=256)
         seen, final = (np.bincount(v.ravel(), minlength=256) for v in (self.labels, finished))
         return {
-            int(organ): LookAgreement(
-                float(2 * both[organ] / (seen[organ] + final[organ])),
+            organ: LookAgreement(
+                float(2 * both[organ] / max(seen[organ] + final[organ], 1)),
                 float(seen[organ] * voxel_ml),
             )
-            for organ in np.flatnonzero(seen + final)
+            for organ in self.label_ids
             if organ
         }
 

@@ -108,7 +108,7 @@ def _removal_findings(removed: Mapping[str, NDArray[np.int64]], affine: Affine) 
         message = f"pieces apart from their organ were removed: {text}"
         findings.append(Finding("info", "pieces-removed", message))
     if text := _volumes_text(lone, affine):
-        message = f"what looked like organs where no abdomen is was removed: {text}"
+        message = f"no abdomen was found, so what was taken for its organs was removed: {text}"
         findings.append(Finding("info", "organs-removed", message))
     return findings
 

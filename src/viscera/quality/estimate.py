@@ -106,7 +106,7 @@ def absent_inputs(features: OrganFeatures) -> dict[str, float]:
         "expected": math.log(features.expected_ml + 0.01),
         "look": math.log(features.look_ml + 0.1),
         "removed": float(features.removed_share > 0),
-        "in_view": features.in_view,
+        "in_view": 0.5 if features.in_view is None else features.in_view,
     }
 
 

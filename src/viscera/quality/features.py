@@ -27,7 +27,7 @@ class OrganFeatures:
         margin: mean lead over the second best class, in scores.
         entropy: mean entropy inside, in nats.
         border_entropy: mean entropy along its border.
-        mean_hu: within the network's HU window.
+        mean_hu: within soft tissue, see `viscera.quality.score_evidence`.
         largest_share: of the volume that the largest piece has.
         removed_share: of all that was found, what post-processing removed.
         look_dice: DSC with the first, coarse look; None without one.
@@ -37,7 +37,7 @@ class OrganFeatures:
         place_sd: deviation of the centre; None without other organs to go by.
         is_cut: the scan cuts the organ.
         doubtful_hu: the scan's intensities do not look like HU.
-        in_view: how likely its usual place lies within the scan, 0 to 1; 0.5 where nothing tells.
+        in_view: how likely its usual place lies within the scan, 0 to 1; None where nothing tells.
     """
 
     organ: str
@@ -57,7 +57,7 @@ class OrganFeatures:
     place_sd: float | None
     is_cut: bool
     doubtful_hu: bool
-    in_view: float
+    in_view: float | None
 
 
 def organ_features(
@@ -77,7 +77,8 @@ def organ_features(
         organs: those that the network can find.
         evidence: of the scores, by label.
         pieces: of the finished labels, by label.
-        look: agreement with the first look, by label; None without one.
+        look: agreement with the first look, by label, of the labels that it knows; None without
+            one.
         affine: of the labels.
         shape: of the labels, [i, j, k].
         cut_organs: names of those that the scan cuts.
@@ -89,7 +90,7 @@ def organ_features(
     for organ in organs:
         scores = evidence.get(organ.id, _NO_EVIDENCE)
         piece = pieces.get(organ.id, _NO_PIECE)
-        agreement = None if look is None else look.get(organ.id, LookAgreement(0.0, 0.0))
+        agreement = None if look is None else look.get(organ.id)
         volume_ml, usual = piece.voxels * affine.voxel_ml, ranges[organ.name]
         is_found = organ.name in centres_mm
         result[organ.name] = OrganFeatures(
@@ -106,7 +107,7 @@ def organ_features(
             look_dice=None if agreement is None else agreement.dice,
             look_ml=0.0 if agreement is None else agreement.look_ml,
             volume_sd=usual.volume_sd(volume_ml),
-            hu_sd=usual.hu_deviation_sd(scores.mean_hu) if scores.voxels else 0.0,
+            hu_sd=usual.hu_deviation_sd(scores.mean_hu) if scores.is_hu_known else 0.0,
             place_sd=place_deviation_sd(organ.name, centres_mm, ranges) if is_found else None,
             is_cut=organ.name in cut_organs,
             doubtful_hu=doubtful_hu,
@@ -115,7 +116,7 @@ def organ_features(
     return result
 
 
-_NO_EVIDENCE = OrganEvidence(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0)
+_NO_EVIDENCE = OrganEvidence(0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0, is_hu_known=False)
 _NO_PIECE = OrganPieces(0, 0, 0, np.zeros(3))
 
 

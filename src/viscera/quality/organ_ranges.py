@@ -89,7 +89,7 @@ def in_view_share(
     ranges: Mapping[str, OrganRange],
     affine: Affine,
     shape: tuple[int, int, int],
-) -> float:
+) -> float | None:
     """How likely the centre of an organ lies within the scan, along the body's axis.
 
     Args:
@@ -100,11 +100,11 @@ def in_view_share(
         shape: of the scan, [i, j, k].
 
     Returns:
-        0 to 1; 0.5 where no anchor was found.
+        0 to 1; None where no anchor was found.
     """
     middle = expected_middle(centres_mm, ranges, but=organ)
     if middle is None:
-        return 0.5
+        return None
     usual = ranges[organ]
     centre, sd = middle[2] + usual.offset_mm[2], max(usual.offset_sd_mm[2], _LEAST_SD_MM)
     corners = np.array(list(product(*((0, n - 1) for n in shape))))

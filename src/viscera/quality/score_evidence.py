@@ -12,10 +12,11 @@ from viscera.grid.grid import Grid, MapFunction
 from viscera.grid.slab_windows import ScoreSlab, SliceScores
 from viscera.grid.upsample import argmax
 
-_EVERY = 2  # slices: a half of them says as much as all
+_EVERY = 2  # slices: of thin ones, a half says as much as all
+_THICK_MM = 3.0
 _REACH = 4.0  # where background leads by more, no organ has more than two percent
 _LEAST_SHARE = 1e-6  # keeps quotients finite
-# Intensities count within these limits, which every network's own window covers.
+# Intensities count within these limits, which the windows of the packaged networks cover.
 SOFT_TISSUE_HU = (-150.0, 240.0)
 
 
@@ -31,6 +32,7 @@ class OrganEvidence:
         entropy: mean entropy where it wins, in nats.
         border_entropy: the same along its border.
         mean_hu: of the voxels where it wins, each within `SOFT_TISSUE_HU`.
+        is_hu_known: there is such a voxel, and the network's HU window covers these limits.
     """
 
     voxels: float
@@ -40,6 +42,7 @@ class OrganEvidence:
     entropy: float
     border_entropy: float
     mean_hu: float
+    is_hu_known: bool
 
 
 @dataclass(eq=False)
@@ -84,6 +87,8 @@ class ScoreWitness:
     grid: Grid
     label_ids: tuple[int, ...]
     _sums: _Sums | None = field(default=None, init=False)
+    _slices: int = field(default=0, init=False)  # that have passed
+    _seen: int = field(default=0, init=False)  # that were looked at
 
     def pass_through(
         self,
@@ -92,15 +97,18 @@ class ScoreWitness:
         *,
         map_over: MapFunction = map,
     ) -> Iterator[ScoreSlab]:
-        """The same slabs; every other slice is looked at.
+        """The same slabs; every slice is looked at, of thin ones every other.
 
         Args:
             slabs: of scores along z.
             planes: (Z, Y, X) that the network saw.
             map_over: how slices are worked on; a pool's map runs them side by side.
         """
+        every = 1 if self.grid.spacing_mm[0] > _THICK_MM else _EVERY
         for slab in slabs:
-            numbers = [n for n in range(len(slab.slices)) if (slab.start + n) % _EVERY == 0]
+            numbers = [n for n in range(len(slab.slices)) if (slab.start + n) % every == 0]
+            self._slices += len(slab.slices)
+            self._seen += len(numbers)
             pairs = [(slab.slices[n], planes[slab.start + n]) for n in numbers]
             for sums in map_over(self._slice_sums, pairs):
                 if self._sums is None:
@@ -115,7 +123,9 @@ class ScoreWitness:
         sums = self._sums
         if sums is None:
             return {}
-        voxel_ml = float(np.prod(self.grid.spacing_mm)) / 1000 * _EVERY
+        voxel_ml = float(np.prod(self.grid.spacing_mm)) / 1000 * self._slices / self._seen
+        low, high = self.grid.settings.window_hu
+        covers = low <= SOFT_TISSUE_HU[0] and high >= SOFT_TISSUE_HU[1]
         result = {}
         for channel, organ in enumerate(self.label_ids):
             if not organ:
@@ -130,6 +140,7 @@ class ScoreWitness:
                 entropy=float(sums.entropy[channel] / max(voxels, 1)),
                 border_entropy=float(sums.border_entropy[channel] / max(border, 1)),
                 mean_hu=float(sums.hu[channel] / max(voxels, 1)),
+                is_hu_known=covers and voxels > 0,
             )
         return result
 

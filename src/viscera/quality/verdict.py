@@ -18,7 +18,7 @@ _POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good
 _FAR_SD = 3.0
 _PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
 _MISSED_IN_VIEW = 0.9
-_UNKNOWN_IN_VIEW = 0.5  # no organ tells where the others should be
+_EMPTY = "empty"  # no organ at all was found
 MIRRORED, NOISY = "mirrored", "noisy"  # codes of findings, see `viscera.examine`
 
 
@@ -39,6 +39,8 @@ def judge_organs(
     """
     calibration = calibration or packaged_calibration()
     usable = calibration if network in calibration.networks else None
+    if not any(of_organ.volume_ml for of_organ in features.values()):
+        doubts = {*doubts, _EMPTY}
     return {name: _judge(of_organ, usable, doubts) for name, of_organ in features.items()}
 
 
@@ -54,7 +56,8 @@ def _judge(
     verdict: Verdict = "check" if reasons else "good"
     if calibration is not None:
         estimate = calibration.estimate(features)
-        interval = calibration.interval(estimate)
+        # Of what was not found the truth is 0 or 1: no interval holds it.
+        interval = calibration.interval(estimate) if is_found else None
         verdict = "check" if estimate < calibration.check_below else "good"
         # What was not found cannot mislead a measurement.
         if is_found and estimate < calibration.fail_below:
@@ -66,7 +69,9 @@ def _judge(
         verdict = "fail"
     if impossible:
         verdict = "fail"
-    if verdict != "good" and not reasons:
+    if verdict == "good":
+        reasons = []
+    elif not reasons:
         reasons = ["the network is unsure of it"]
     if is_found and features.is_cut:
         reasons.append("the scan cuts it: the volume is a lower bound")
@@ -91,8 +96,9 @@ def _is_out_of_view(features: OrganFeatures, doubts: Collection[str]) -> bool:
 
     A scan that is too noisy to show anything says nothing of the kind.
     """
-    is_readable = NOISY not in doubts and not features.doubtful_hu
-    return is_readable and not features.look_ml and features.in_view <= _UNKNOWN_IN_VIEW
+    is_readable = not {NOISY, _EMPTY} & set(doubts) and not features.doubtful_hu
+    has_look = features.look_dice is not None and not features.look_ml
+    return is_readable and has_look and (features.in_view is None or features.in_view < 0.5)
 
 
 def _is_on_wrong_side(features: OrganFeatures, doubts: Collection[str]) -> bool:
@@ -118,7 +124,7 @@ def _reasons(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
     if not ml:
         if features.look_ml:
             yield f"not found, though the first look saw {_ml(features.look_ml)} of it"
-        elif features.in_view > _MISSED_IN_VIEW:
+        elif features.in_view is not None and features.in_view > _MISSED_IN_VIEW:
             yield "not found, though its usual place lies within the scan"
         if features.removed_share:
             yield "what was found of it was removed, see the findings"

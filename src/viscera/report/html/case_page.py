@@ -16,7 +16,7 @@ from viscera.core.organs import Organ
 from viscera.errors import Wording, python_wording
 from viscera.report.html.case_record import CaseRecord
 from viscera.report.html.page import LIBRARY, read_part, render
-from viscera.report.html.surfaces import organ_surface
+from viscera.report.html.surfaces import organ_surfaces
 from viscera.report.organ_statistics import OrganStatistics
 from viscera.report.pictures.organ_strip import organ_strip
 from viscera.report.pictures.preview import PreviewCuts
@@ -171,11 +171,8 @@ def _making_rows(segmentation: Segmentation) -> dict[str, str]:
 def _surfaces_json(segmentation: Segmentation, organs: Sequence[Organ]) -> str:
     """Surfaces around their common middle, as numbers in base64."""
     labels, affine = segmentation.labels, segmentation.affine
-    surfaces = {}
-    for organ in organs:
-        surface = organ_surface(labels, affine, organ.id)
-        if surface is not None and len(surface.triangles):
-            surfaces[organ] = surface
+    by_id = organ_surfaces(labels, affine, [organ.id for organ in organs])
+    surfaces = {organ: by_id[organ.id] for organ in organs if len(by_id[organ.id].triangles)}
     if not surfaces:
         return json.dumps({"organs": [], "step_mm": _STEP_MM, "radius_mm": 100})
     points_mm = np.concatenate([surface.points_mm for surface in surfaces.values()])

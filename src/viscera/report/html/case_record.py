@@ -68,6 +68,9 @@ class CaseRecord:
         return json.dumps(asdict(self), ensure_ascii=False).replace("<", "\\u003c")
 
 
+_EMPTY = CaseRecord("", "", {}, {}, {}, [], [])
+
+
 def read_case_record(page: Path) -> CaseRecord | None:
     """The record in a page of a case; None where it is no such page.
 
@@ -77,6 +80,10 @@ def read_case_record(page: Path) -> CaseRecord | None:
     try:
         match = _BLOCK.search(read_text_file(page, most_bytes=_MOST_BYTES))
         table: Any = json.loads(match[1]) if match else None
-        return CaseRecord(**table) if isinstance(table, dict) else None
+        record = CaseRecord(**table) if isinstance(table, dict) else None
+        is_whole = record is not None and all(
+            isinstance(value, type(getattr(_EMPTY, name))) for name, value in vars(record).items()
+        )
+        return record if is_whole else None
     except (OSError, ValueError, TypeError):
         return None

@@ -22,11 +22,12 @@ _BINS, _WIDTH, _HEIGHT = 14, 250, 74
 _MOST_BYTES = 200_000_000
 
 
-def cohort_page(records: Mapping[str, CaseRecord]) -> str:
+def cohort_page(records: Mapping[str, CaseRecord], failed: Mapping[str, str]) -> str:
     """One self-contained page.
 
     Args:
         records: of each case, by the file name of its page.
+        failed: why a case has no result, by its name.
     """
     script = read_part("sort.js")
     names = list(dict.fromkeys(name for r in records.values() for name in r.volumes_ml))
@@ -39,6 +40,7 @@ def cohort_page(records: Mapping[str, CaseRecord]) -> str:
             "mark": _MARK,
             "version": __version__,
             "cases": [_case_row(link, record, organs) for link, record in ranked],
+            "failed": failed,
             "organs": organs,
             "histograms": [_histogram(organ, list(records.values())) for organ in organs],
             "script": script,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 from typing import Any
@@ -10,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.core.affine import Affine
-from viscera.core.boxes import organ_boxes
+from viscera.core.boxes import Box, organ_boxes
 from viscera.core.volume import Labels
 
 _CELL_MM = 3.0  # of a mesh; small organs get finer ones
@@ -31,17 +32,20 @@ class OrganSurface:
     triangles: NDArray[np.int32]
 
 
-def organ_surface(labels: Labels, affine: Affine, organ: int) -> OrganSurface | None:
-    """The surface of one organ; None where it is absent.
+def organ_surfaces(labels: Labels, affine: Affine, ids: Sequence[int]) -> dict[int, OrganSurface]:
+    """The surfaces of the organs that are present, by label.
 
     Args:
         labels: [i, j, k] uint8.
         affine: of the labels.
-        organ: its label.
+        ids: labels of organs.
     """
-    box = organ_boxes(labels, [organ]).get(organ)
-    if box is None:
-        return None
+    boxes = organ_boxes(labels, ids)
+    return {organ: _surface(labels, affine, organ, box) for organ, box in boxes.items()}
+
+
+def _surface(labels: Labels, affine: Affine, organ: int, box: Box) -> OrganSurface:
+    """The surface of the organ in this box."""
     mask = labels[box] == organ
     extent_mm = np.array(mask.shape) * affine.spacing_mm
     cell_mm = min(_CELL_MM, float(extent_mm.max()) / _LEAST_CELLS)
