@@ -13,7 +13,8 @@ from viscera.localise.overview import DENSE_HU
 
 Mask = NDArray[np.bool_]
 _LUNG_HU = (-950.0, -600.0)
-_BONE_HU = 250.0
+_BONE_HU, _DENSE_BONE_HU = 250.0, 400.0
+_LEAST_BONE = 30  # voxels of the overview
 _LEAST_LUNG_ML = 150.0
 _APART_MM = 30.0  # between centres, so that their order is no chance
 _OFF_MIDDLE_MM = 20.0  # a liver's centre lies well to the right of the body's middle
@@ -99,7 +100,10 @@ def _spine_findings(
     hu: NDArray[np.number], body: Mask, spacing_mm: Sequence[float]
 ) -> list[Finding]:
     """Whether the spine lies at the front, or the table does."""
-    bone = body & (hu > _BONE_HU)
+    # Some scans were clipped below what bone has; in others contrast is as bright as thin bone.
+    bone = body & (hu > _DENSE_BONE_HU)
+    if bone.sum() < _LEAST_BONE:
+        bone = body & (hu > _BONE_HU)
     middle = np.zeros_like(bone)
     columns = np.flatnonzero(body.any(axis=(0, 1)))
     if not columns.size or not bone.any():
@@ -107,7 +111,7 @@ def _spine_findings(
     centre, reach = int(columns.mean()), max(1, round(40 / spacing_mm[2]))
     middle[..., max(0, centre - reach) : centre + reach + 1] = True
     spine = bone & middle
-    if spine.sum() < 30:
+    if spine.sum() < _LEAST_BONE:
         return []
     rows = np.flatnonzero(body.any(axis=(0, 2)))
     depth = (np.argwhere(spine)[:, 1].mean() - rows[0]) / max(rows[-1] - rows[0], 1)
