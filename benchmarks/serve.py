@@ -34,6 +34,7 @@ ROOT = Path(__file__).resolve().parents[1]
 RESULTS = ROOT / "benchmarks" / "results" / "serve.md"
 TOKEN = "a-token-for-measuring"
 REPEATS, AT_A_TIME = 3, 50
+PATIENCE_S = 150
 
 
 @contextmanager
@@ -85,10 +86,11 @@ def finish(address: str, job: str) -> None:
         time.sleep(0.02)
 
 
-def in_browser(address: str, scan: Path) -> float | None:
-    """Seconds from a file's choice to the overlay."""
+def in_browser(address: str, scan: Path) -> str | None:
+    """Seconds from a file's choice to the overlay; None without a browser."""
     chromium = shutil.which("chromium")
     try:
+        from playwright.sync_api import TimeoutError as PageTimeoutError
         from playwright.sync_api import sync_playwright
     except ImportError:
         return None
@@ -105,16 +107,19 @@ def in_browser(address: str, scan: Path) -> float | None:
         tab.select_option("#layout", "axial")
         start = time.perf_counter()
         tab.set_input_files("#files", scan)
-        tab.wait_for_selector("body[data-open]", timeout=300_000)
-        seconds = time.perf_counter() - start
+        try:
+            tab.wait_for_selector("body[data-open]", state="attached", timeout=PATIENCE_S * 1000)
+            result = f"{time.perf_counter() - start:.2f}"
+        except PageTimeoutError:
+            result = f"more than {PATIENCE_S}"
         browser.close()
-    return seconds
+    return result
 
 
 def main() -> None:
     """Measure and write."""
     scan = Path(sys.argv[1])
-    by_command, by_server, overlays, starts, firsts = [], [], [], [], []
+    by_command, by_server, starts, firsts = [], [], [], []
     with tempfile.TemporaryDirectory() as folder:
         for _ in range(REPEATS):
             start = time.perf_counter()
@@ -132,8 +137,8 @@ def main() -> None:
                 start = time.perf_counter()
                 finish(address, upload(address, scan, "default"))
                 by_server.append(time.perf_counter() - start)
-                if (overlay := in_browser(address, scan)) is not None:
-                    overlays.append(overlay)
+        with server() as (address, _, _):
+            overlay = in_browser(address, scan)
         volume, _ = viscera.make_phantom(7, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
         phantom = Path(folder) / "phantom.nii.gz"
         write_volume(phantom, volume)
@@ -178,11 +183,9 @@ def main() -> None:
         "| upload to finished, with statistics, picture, page and .seg.nrrd, network not yet loaded "
         f"| {middle(by_server):.2f} |",
     ]
-    if overlays:
-        lines.append(
-            "| file chosen to overlay in Chromium, which draws with the CPU; network loaded "
-            f"| {middle(overlays):.2f} |"
-        )
+    if overlay is not None:
+        text = "file chosen to overlay in Chromium, which draws with the same CPU, once"
+        lines.append(f"| {text} | {overlay} |")
     lines += [
         f"| {AT_A_TIME} phantoms uploaded at a time, all finished | {seconds:.1f} |",
         "",

@@ -15,7 +15,7 @@ from viscera.errors import VisceraError, Wording, python_wording
 from viscera.findings import Finding
 from viscera.inputs import as_volume
 from viscera.io.case_names import distinct_names, numbered_names, result_name
-from viscera.io.scan_files import PassedOver, find_scans, require_scans
+from viscera.io.scan_files import PassedOver, find_all_scans
 from viscera.predictor import Predictor
 from viscera.runtime.paths import checked_path
 from viscera.runtime.resources import means_no_memory, no_memory_error
@@ -120,23 +120,14 @@ def check_scans(
     read, predictor = read or ReadOptions(), predictor or Predictor(LOOK)
     sources = [scans] if isinstance(scans, str | Path) else scans
     inputs = [checked_path(source) for source in sources]
-    places = [find_scans(entry, whole_series=read.series is not None) for entry in inputs]
-    if len(inputs) == 1:
-        require_scans(inputs[0], places[0])
-    files = list(
-        dict.fromkeys(
-            file
-            for entry, place in zip(inputs, places, strict=True)
-            for file in place.scans or (entry,)
-        )
-    )
+    listing = find_all_scans(inputs, whole_series=read.series is not None)
+    files = listing.scans
     names = [file.name if keep_phi else result_name(file, read.series) for file in files]
     checks = []
     for file, name in zip(files, numbered_names(distinct_names(files, names)), strict=True):
         checks.append(_check(file, name, read, predictor))
         on_check(checks[-1])
-    passed_over = tuple(dict.fromkeys(item for place in places for item in place.passed_over))
-    return CheckedScans(tuple(checks), passed_over)
+    return CheckedScans(tuple(checks), listing.passed_over)
 
 
 def _check(file: Path, name: str, read: ReadOptions, predictor: Predictor) -> ScanCheck:

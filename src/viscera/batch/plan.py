@@ -12,7 +12,7 @@ from viscera.dicom.read.files import looks_like_dicom
 from viscera.errors import UsageError, VisceraError, option
 from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
-from viscera.io.scan_files import PassedOver, find_scans, is_dir, require_scans, resolved
+from viscera.io.scan_files import PassedOver, find_all_scans, is_dir, resolved
 
 COHORT = "cohort"
 
@@ -84,20 +84,8 @@ def plan_batch(
     """
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
-    places = [
-        find_scans(entry, outputs=output, whole_series=series is not None) for entry in inputs
-    ]
-    if len(inputs) == 1:
-        require_scans(inputs[0], places[0])
-    # What is named twice is done once; a folder without a scan is a case that fails.
-    files = list(
-        dict.fromkeys(
-            file
-            for entry, place in zip(inputs, places, strict=True)
-            for file in place.scans or (entry,)
-        )
-    )
-    passed_over = tuple(dict.fromkeys(item for place in places for item in place.passed_over))
+    listing = find_all_scans(inputs, outputs=output, whole_series=series is not None)
+    files, passed_over = list(listing.scans), listing.passed_over
     names = [case_name(file) if keep_phi else result_name(file, series) for file in files]
     if not many and files == list(inputs) and len(files) == 1:
         case = BatchCase(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -141,6 +141,33 @@ def find_scans(
         scans += _study_sources(study_folders) if scans or len(study_folders) > 1 else ()
         scans = scans or [entry] * len(study_folders)  # all of it, whatever lies beside
     return FoundScans(tuple(sorted(scans)), tuple(sorted(passed_over, key=lambda p: p.path)))
+
+
+def find_all_scans(
+    entries: Sequence[Path], *, outputs: Path | None = None, whole_series: bool = False
+) -> FoundScans:
+    """The scans of several files and folders, each once, in the order given.
+
+    A folder without a scan stays in the list, so that it is a case that fails; alone it is refused.
+
+    Args:
+        entries: files and folders.
+        outputs: see `find_scans`.
+        whole_series: see `find_scans`.
+
+    Raises:
+        NothingToSegmentError: the only entry holds no scan.
+    """
+    places = [find_scans(entry, outputs=outputs, whole_series=whole_series) for entry in entries]
+    if len(entries) == 1:
+        require_scans(entries[0], places[0])
+    scans = dict.fromkeys(
+        scan
+        for entry, place in zip(entries, places, strict=True)
+        for scan in place.scans or (entry,)
+    )
+    passed_over = dict.fromkeys(item for place in places for item in place.passed_over)
+    return FoundScans(tuple(scans), tuple(passed_over))
 
 
 def require_scans(entry: Path, listing: FoundScans) -> FoundScans:
