@@ -203,7 +203,7 @@ class Predictor:
         with stages.stage("postprocess"):
             cleaned = postprocess(labels, upright.affine, self.bundle.postprocess)
             findings += cleaned.findings
-        on_grid = labels  # of the scan itself, whose ends cut organs; the other has air around it
+        on_grid = labels  # of the scan itself; a straightened one has air around it
         if upright is not volume:
             on_grid = labels_to_sheared(labels, upright.affine, volume)
         with stages.stage("quality"):

@@ -27,7 +27,7 @@ from viscera.runtime.resources import parse_memory
     show_envvar=True,
     help="What calls must bring; default: made up.",
 )
-@click.option("--data", type=PATH, help="A folder whose scans may be named in place of an upload.")
+@click.option("--data", type=PATH, help="Calls may name scans below this folder.")
 @click.option(
     "--keep",
     type=click.FloatRange(1),

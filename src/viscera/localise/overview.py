@@ -75,7 +75,7 @@ class Overview:
             axcodes: three letters, such as LPS.
 
         Returns:
-            An orientation whose view takes an array [z, y, x] of the overview, and z, y, x mm.
+            An orientation: its view takes an array [z, y, x] of the overview; and z, y, x mm.
         """
         wanted = Orientation.fit(affine, axcodes)
         # Position of each voxel axis of the scan among the overview's own, and whether it is read

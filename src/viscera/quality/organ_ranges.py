@@ -23,7 +23,7 @@ _LEAST_SD_MM = 8.0  # centres are no surer than that
 
 @dataclass(frozen=True)
 class OrganRange:
-    """One organ, of people whose scans show all of it.
+    """One organ, where a scan shows all of it.
 
     Attributes:
         maps: how many label maps it was measured in.

@@ -42,7 +42,7 @@ class NotebookView:
         return case_page(segmentation, scan, by_organ, rows, picture), picture
 
     def _repr_html_(self) -> str:
-        """The page in a frame of its own, which can reach neither the notebook nor a network."""
+        """The page in a frame that can reach neither the notebook nor a network."""
         page, _ = self._parts
         return (
             f'<iframe title="viscera" sandbox="allow-scripts" width="100%" '

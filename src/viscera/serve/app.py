@@ -30,7 +30,8 @@ from viscera._version import __version__
 from viscera.bundle.read import packaged_bundles
 from viscera.core.organs import ORGANS
 from viscera.errors import ResourceError, VisceraError, command_line_wording
-from viscera.serve.jobs import ENDED, Job, JobStateError, JobStore, UnknownSourceError
+from viscera.serve.job import ENDED, Job
+from viscera.serve.jobs import JobStateError, JobStore, UnknownSourceError
 from viscera.serve.openapi import openapi_description
 from viscera.serve.security import Guard
 from viscera.serve.settings import ServerSettings
@@ -39,7 +40,7 @@ Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 _MOST_JSON_BYTES = 10_000
 _SPARE_BYTES = 1_000_000_000  # of the disk, left to others
-_LOOK_S = 0.15  # at a job whose events somebody reads
+_LOOK_S = 0.15  # between two looks at a job
 
 
 def make_app(settings: ServerSettings, jobs: JobStore) -> Starlette:

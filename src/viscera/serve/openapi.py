@@ -6,7 +6,7 @@ from typing import Any
 
 from viscera._version import __version__
 from viscera.bundle.read import packaged_bundles
-from viscera.serve.jobs import RESULTS, SCAN
+from viscera.serve.job import RESULTS, SCAN
 from viscera.serve.security import TOKEN_HEADER
 
 _JOB = {

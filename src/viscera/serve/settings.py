@@ -19,12 +19,12 @@ class ServerSettings:
         port: the port; 0 for any free one.
         token: what every call must bring; made up where not given.
         is_token_given: the user chose the token.
-        data: a folder whose scans may be named in place of an upload; None for none.
+        data: calls may name scans below this folder; None for none.
         most_upload_bytes: of all files of one job.
         most_files: of one job.
         most_jobs: that are kept at a time, finished ones included.
         keep_s: results are deleted after this time.
-        idle_s: a job whose upload has stopped for so long is deleted.
+        idle_s: a job is deleted if its upload has stopped for so long.
         most_run_s: a run that takes longer is ended.
     """
 
