@@ -697,3 +697,18 @@ def test_of_many_workers_at_an_abandoned_lease_one_gets_it(tmp_path):
             if lease is not None:
                 lease.__exit__()
         assert not list(tmp_path.glob("*"))
+
+
+def test_check_names_no_patient(tmp_path, series):
+    """What tells two series of one name apart is a folder that is called after the patient."""
+    from viscera.batch.check_scans import check_scans
+
+    for n, patient in enumerate(("Quimby", "Zapata")):
+        series(tmp_path / "all" / patient / "CT", patient=patient, study=str(n))
+    checks = check_scans(tmp_path / "all").checks
+    assert len({check.name for check in checks}) == 2
+    shown = json.dumps([check.as_dict() for check in checks])
+    assert "Quimby" not in shown
+    assert "Zapata" not in shown
+    kept = check_scans(tmp_path / "all", keep_phi=True).checks
+    assert {check.name for check in kept} == {"Quimby_CT", "Zapata_CT"}

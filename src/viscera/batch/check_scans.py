@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from viscera.batch.plan import name_cases
 from viscera.batch.run import ReadOptions
 from viscera.core.examination import ScanExamination
 from viscera.errors import VisceraError, Wording, python_wording
 from viscera.findings import Finding
-from viscera.inputs import as_volume
-from viscera.io.case_names import distinct_names, numbered_names, result_name
+from viscera.io.case_names import numbered_names
 from viscera.io.scan_files import PassedOver, find_all_scans
 from viscera.predictor import Predictor
 from viscera.runtime.paths import checked_path
@@ -122,9 +122,10 @@ def check_scans(
     inputs = [checked_path(source) for source in sources]
     listing = find_all_scans(inputs, whole_series=read.series is not None)
     files = listing.scans
-    names = [file.name if keep_phi else result_name(file, read.series) for file in files]
+    named = name_cases(files, series=read.series, keep_phi=keep_phi)
+    names = numbered_names([name for name, _ in named])
     checks = []
-    for file, name in zip(files, numbered_names(distinct_names(files, names)), strict=True):
+    for file, name in zip(files, names, strict=True):
         checks.append(_check(file, name, read, predictor))
         on_check(checks[-1])
     return CheckedScans(tuple(checks), listing.passed_over)
@@ -132,16 +133,7 @@ def check_scans(
 
 def _check(file: Path, name: str, read: ReadOptions, predictor: Predictor) -> ScanCheck:
     try:
-        volume = as_volume(
-            file,
-            name=name,
-            volume_index=read.volume_index,
-            series=read.series,
-            allow_bad_slices=read.allow_bad_slices,
-            strict=read.strict,
-            memory_limit_mb=predictor.memory_limit_mb,
-            threads=predictor.threads,
-        ).shifted(read.hu_offset)
+        volume = read.open(file, predictor, name=name)
         segmentation = predictor.segment(volume)
     except VisceraError as error:
         return ScanCheck(name, error=error)

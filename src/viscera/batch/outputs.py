@@ -305,8 +305,10 @@ class CaseOutputs:
         with stages.stage("reread"):
             points = [*([cuts.at] if cuts else []), *points_of(by_organ)]
             scan = scan_pass(segmentation.volume, labels, points)
-        with stages.stage("statistics"):
-            rows = measure_organs(segmentation, scan)
+        rows = []
+        if options.statistics or options.html:
+            with stages.stage("statistics"):
+                rows = measure_organs(segmentation, scan)
         statistics: dict[str, Any] = {}
         if options.statistics:
             statistics = {row.organ: row.as_dict() for row in rows}

@@ -56,6 +56,40 @@ class BatchPlan:
     passed_over: tuple[PassedOver, ...] = ()
 
 
+def name_cases(
+    files: Sequence[Path], *, series: str | None, keep_phi: bool
+) -> list[tuple[str, bool]]:
+    """What cases are called, those that clash told apart by their folders; numbers come later.
+
+    Args:
+        files: the scans.
+        series: DICOM only: the Series Instance UID that will be taken.
+        keep_phi: names may tell the patient.
+
+    Returns:
+        The name of each, and whether it is not called as its file because that tells the patient.
+    """
+    names = _names_alone(files, series=series, keep_phi=keep_phi)
+    distinct = distinct_names(files, names)
+    renamed = [_is_renamed(name, file, series) for name, file in zip(names, files, strict=True)]
+    if not keep_phi:  # a parent's name may be the patient's as well
+        for n, (file, name) in enumerate(zip(files, names, strict=True)):
+            if renamed[n]:
+                distinct[n] = name  # nothing of the path is added to it
+            elif distinct[n] != name and looks_like_dicom(file):
+                told_apart, distinct[n] = (
+                    distinct[n],
+                    deidentified_name(file, distinct[n], series=series),
+                )
+                renamed[n] = distinct[n] != told_apart
+    return list(zip(distinct, renamed, strict=True))
+
+
+def _names_alone(files: Sequence[Path], *, series: str | None, keep_phi: bool) -> list[str]:
+    """What each scan is called by itself."""
+    return [case_name(file) if keep_phi else result_name(file, series) for file in files]
+
+
 def plan_batch(
     inputs: Sequence[Path],
     output: Path | None,
@@ -86,7 +120,7 @@ def plan_batch(
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
     listing = find_all_scans(inputs, outputs=output, whole_series=series is not None)
     files, passed_over = list(listing.scans), listing.passed_over
-    names = [case_name(file) if keep_phi else result_name(file, series) for file in files]
+    names = _names_alone(files, series=series, keep_phi=keep_phi)
     if not many and files == list(inputs) and len(files) == 1:
         case = BatchCase(
             files[0],
@@ -103,24 +137,13 @@ def plan_batch(
             found=problem,
             remedy=f"pass {option('output', 'FOLDER')}",
         )
-    distinct = distinct_names(files, names)
-    renamed = [_is_renamed(name, file, series) for name, file in zip(names, files, strict=True)]
-    if not keep_phi:  # a parent's name may be the patient's as well
-        for n, (file, name) in enumerate(zip(files, names, strict=True)):
-            if renamed[n]:
-                distinct[n] = name  # nothing of the path is added to it
-            elif distinct[n] != name and looks_like_dicom(file):
-                told_apart, distinct[n] = (
-                    distinct[n],
-                    deidentified_name(file, distinct[n], series=series),
-                )
-                renamed[n] = distinct[n] != told_apart
+    named = name_cases(files, series=series, keep_phi=keep_phi)
     # A page of that name is about all cases.
-    free_names = numbered_names([COHORT, *distinct])[1:]
+    free_names = numbered_names([COHORT, *(name for name, _ in named)])[1:]
     own_series = _own_series(files)
     cases = tuple(
         BatchCase(file, output / f"{name}.nii.gz", name, own_series.get(file), is_renamed)
-        for file, name, is_renamed in zip(files, free_names, renamed, strict=True)
+        for file, name, (_, is_renamed) in zip(files, free_names, named, strict=True)
     )
     if {resolved(case.labels_path) for case in cases} & set(map(resolved, files)):
         problem = "the folder of the scans, where labels would replace them"

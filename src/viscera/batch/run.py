@@ -15,6 +15,7 @@ from viscera.batch.finished import STATE_FOLDER, record_path, state_name
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
+from viscera.core.volume import Volume
 from viscera.dicom.deidentify import patient_identity
 from viscera.errors import InputError, OutputError, UsageError, VisceraError, option
 from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
@@ -55,6 +56,31 @@ class ReadOptions:
     allow_bad_slices: bool = False
     hu_offset: float = 0.0
     strict: bool = False
+
+    def open(
+        self, source: Path, predictor: Predictor, *, name: str, series: str | None = None
+    ) -> Volume:
+        """Read a scan within the limits of a predictor.
+
+        Args:
+            source: the scan.
+            predictor: that will segment it.
+            name: of the case.
+            series: DICOM only: the one to take where it is known already.
+
+        Raises:
+            VisceraError: see `as_volume`.
+        """
+        return as_volume(
+            source,
+            name=name,
+            volume_index=self.volume_index,
+            series=series or self.series,
+            allow_bad_slices=self.allow_bad_slices,
+            strict=self.strict,
+            memory_limit_mb=predictor.memory_limit_mb,
+            threads=predictor.threads,
+        ).shifted(self.hu_offset)
 
 
 @dataclass(frozen=True)
@@ -337,16 +363,7 @@ def _segment(
 ) -> CaseResult:
     stages, read = Stages(on_progress=on_progress), options.read
     with stages.stage("read"):
-        volume = as_volume(
-            case.source,
-            name=case.name,
-            volume_index=read.volume_index,
-            series=case.series or read.series,
-            allow_bad_slices=read.allow_bad_slices,
-            strict=read.strict,
-            memory_limit_mb=predictor.memory_limit_mb,
-            threads=predictor.threads,
-        ).shifted(read.hu_offset)
+        volume = read.open(case.source, predictor, name=case.name, series=case.series)
     outputs.check_volume(volume)
     preview_mb = preview_peak_mb(volume) if options.outputs.preview else 0.0
     memory_plan = MemoryPlan(predictor.bundle, volume, predictor.memory_limit_mb)

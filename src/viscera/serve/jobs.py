@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
@@ -25,7 +25,6 @@ from viscera.errors import (
     command_line_wording,
     option,
 )
-from viscera.inputs import as_volume
 from viscera.io.case_names import result_name
 from viscera.io.scan_files import find_scans
 from viscera.io.write import write_volume
@@ -260,9 +259,10 @@ class JobStore:
 
     def _remove_strays(self) -> None:
         """Remove folders of no job: on Windows an open file keeps its folder at first."""
+        folders = list(self.folder.iterdir())  # before the jobs, so that none is younger
         with self._lock:
             kept = set(self._jobs)
-        for folder in self.folder.iterdir():
+        for folder in folders:
             is_running = folder.name == self._running_id
             if folder.is_dir() and folder.name not in kept and not is_running:
                 shutil.rmtree(folder, ignore_errors=True)
@@ -340,11 +340,7 @@ class JobStore:
         if source.name.lower().endswith(".nii.gz"):
             shutil.copyfile(source, scan)
         else:
-            limits: dict[str, Any] = {
-                "memory_limit_mb": predictor.memory_limit_mb,
-                "threads": predictor.threads,
-            }
-            write_volume(scan, as_volume(source, name=case.name, **limits))
+            write_volume(scan, options.read.open(source, predictor, name=case.name))
         job.change(state="finished", stage="", share=1.0, report=report, scan=scan)
 
 
