@@ -56,11 +56,9 @@ _TIMED = ("tcia_colorectal_liver_metastases_CRLM-CT-1006", SAMPLE)
 _COLONOGRAPHY = "tcia_ct_colonography_0518_supine_lower"
 # What differs between the folds, beside their patients.
 FOLDS_NOTE = (
-    "Folds 0 and 1 are averages as `tools/train_packaged.py` makes them. In folds 2 and 3 one training on a CPU",
-    "stands for the three of 197 steps: 146 steps, depthwise kernels fixed, real and synthetic scans, without the",
-    "patients of either fold. The share of the published",
-    "weights in the average (0.4 of 0, 0.25, 0.4, 0.5), the windows and the post-processing were chosen by these",
-    "twelve patients.",
+    "All four are averages as `tools/train_packaged.py` makes them. The share of the published weights in the",
+    "average (0.4 of 0, 0.25, 0.4, 0.5), the windows and the post-processing were chosen by these twelve patients,",
+    "when folds 2 and 3 had one training on a CPU in place of the three short ones.",
 )
 CaseScores = Mapping[str, dict[str, Score]]  # of one network, by case
 
