@@ -29,6 +29,12 @@ def layers() -> dict[str, str]:
     return {room["name"]: room["purpose"] for room in rooms}
 
 
+def upward_imports() -> set[tuple[str, str]]:
+    """The imports that may point up: from which module, and what."""
+    listed = tomllib.loads((DOCS / "layers.toml").read_text(encoding="utf-8"))["upward"]
+    return {(each["from"], each["to"]) for each in listed}
+
+
 def layer_table() -> str:
     """The block of the page on the architecture that comes from the list of layers."""
     rows = [f"| `{name}` | {purpose} |" for name, purpose in layers().items()]

@@ -19,6 +19,7 @@ from docs.reference import (
     layer_table,
     layers,
     reference,
+    upward_imports,
 )
 
 import viscera
@@ -46,7 +47,14 @@ def room_of(name):
 
 
 def imports_of(name):
-    """Modules of viscera that one imports: at its top, within functions, for types."""
+    """Modules of viscera that one imports: at its top, within functions, for types.
+
+    Without what docs/layers.toml lets point up.
+    """
+    yield from (other for other in all_imports_of(name) if (name, other) not in upward_imports())
+
+
+def all_imports_of(name):
     for node in ast.walk(modules()[name]):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names if alias.name in modules())

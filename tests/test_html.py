@@ -171,7 +171,7 @@ def test_a_policy_names_each_script():
 
 def test_a_notebook_shows_the_page_in_a_frame():
     volume, _ = viscera.make_phantom(4, shape=(48, 40, 28), spacing_mm=(7.5, 7.0, 10.0))
-    view = viscera.show(viscera.segment(volume, bundle="phantom"), height_px=400)
+    view = viscera.segment(volume, bundle="phantom").show(height_px=400)
     frame = view._repr_html_()
     assert frame.startswith('<iframe title="viscera" sandbox="allow-scripts"')
     assert 'height="400"' in frame

@@ -451,6 +451,24 @@ def test_the_examples_of_the_docs_run(running, scan, tmp_path, language):
 
 
 @pytest.mark.slow
+def test_generated_calls_get_documented_answers(running, tmp_path):
+    """As schemathesis makes them from the description: right ones, wrong ones, whole sequences."""
+    schemathesis = Path(sys.executable).with_name("schemathesis")
+    if not schemathesis.exists():
+        pytest.skip("needs schemathesis, of the extra dev")
+    address, _, _ = running
+    done = subprocess.run(
+        [schemathesis, "run", f"{address}openapi.json", "--header", f"{TOKEN_HEADER}: {TOKEN}",
+         "--max-examples", "15", "--exclude-path", "/api/jobs/{job}/events", "--seed", "23",
+         "--no-color"],
+        cwd=tmp_path, capture_output=True, text=True, check=False, timeout=300,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+    (generated,) = re.findall(r"(\d+) generated", done.stdout)
+    assert int(generated) > 100, done.stdout
+
+
+@pytest.mark.slow
 def test_the_command_serves_and_ends_cleanly(running, scan):
     address, process, folder = running
     with httpx2.Client(base_url=address, headers=HEADERS) as client:

@@ -23,5 +23,4 @@ from .io.read import read_volume as read_volume
 from .metrics.organ_metrics import OrganMetrics as OrganMetrics
 from .predictor import Predictor as Predictor
 from .predictor import segment as segment
-from .report.notebook import show as show
 from .segmentation import Segmentation as Segmentation

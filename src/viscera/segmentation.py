@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +18,9 @@ from viscera.core.volume import Labels, Volume, keep_labels
 from viscera.findings import Finding
 from viscera.runtime.paths import checked_path
 from viscera.runtime.stages import Stages
+
+if TYPE_CHECKING:
+    from viscera.report.notebook import NotebookView
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -151,6 +154,16 @@ class Segmentation:
             signature=self.signature,
             overwrite=overwrite,
         )
+
+    def show(self, *, height_px: int = 720) -> NotebookView:
+        """Show it in a notebook: pictures, volumes, verdicts, and the organs in 3-D.
+
+        Args:
+            height_px: of the page.
+        """
+        from viscera.report.notebook import NotebookView  # upward: see docs/layers.toml
+
+        return NotebookView(self, height_px)
 
     @property
     def signature(self) -> str:

@@ -52,13 +52,3 @@ class NotebookView:
     def _repr_png_(self) -> bytes:
         """The picture, for places that show no HTML."""
         return self._parts[1]
-
-
-def show(segmentation: Segmentation, *, height_px: int = 720) -> NotebookView:
-    """Show a result in a notebook: pictures, volumes, verdicts, and the organs in 3-D.
-
-    Args:
-        segmentation: the result.
-        height_px: of the page.
-    """
-    return NotebookView(segmentation, height_px)

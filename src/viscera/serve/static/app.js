@@ -1,5 +1,5 @@
 // The page of viscera serve: uploads, the queue, the viewer and the table of organs.
-import { Niivue } from "/static/vendor/niivue-0.69.0.js";
+import { Niivue, NVImage } from "/static/vendor/niivue-0.69.0.js";
 
 const $ = (id) => document.getElementById(id);
 const EVERY_PANE = { axial: 0, coronal: 1, sagittal: 2, all: 3, render: 4 };
@@ -203,19 +203,35 @@ function colormap() {
   return table;
 }
 
-function paintOrgans() {
-  const overlay = viewer.volumes[1];
-  if (!overlay) { return; }
-  overlay.setColormapLabel(colormap());
-  viewer.setOpacity(1, Number($("opacity").value));
-  viewer.updateGLVolume();
+// What is chosen on the page goes to the images; a layer is then drawn anew. Each draws alone, as the
+// scan's takes long where no GPU helps.
+function paintLabels(labels) {
+  labels.setColormapLabel(colormap());
+  labels.opacity = Number($("opacity").value);
 }
 
-function applyWindow() {
-  const scan = viewer.volumes[0];
-  if (!scan) { return; }
+function applyWindow(scan) {
   [scan.cal_min, scan.cal_max] = $("window").value.split(",").map(Number);
-  viewer.updateGLVolume();
+}
+
+function redraw(layer, change) {
+  const image = viewer.volumes[layer];
+  if (!image) { return; }
+  change(image);
+  viewer.refreshLayers(image, layer);
+  viewer.drawScene();
+}
+
+const paintOrgans = () => redraw(1, paintLabels);
+
+async function load(job) {
+  const headers = { "X-Viscera-Token": token };
+  const [scan, labels] = await Promise.all(["scan.nii.gz", "labels.nii.gz"].map((name) => (
+    NVImage.loadFromUrl({ url: `/api/jobs/${job}/results/${name}`, name, headers })
+  )));
+  applyWindow(scan);
+  paintLabels(labels);
+  return [scan, labels];
 }
 
 function goTo(organ) {
@@ -259,20 +275,12 @@ async function openJob(id) {
     const job = await (await call(`jobs/${id}`)).json();
     if (turn !== opening) { return; }
     showResult(job);
-    const headers = { "X-Viscera-Token": token };
-    const base = `/api/jobs/${id}/results/`;
     loading = loading.catch(() => {}).then(async () => {
       if (turn !== opening) { return; }
-      await viewer.loadVolumes([
-        { url: `${base}scan.nii.gz`, name: "scan.nii.gz", headers },
-        { url: `${base}labels.nii.gz`, name: "labels.nii.gz", headers },
-      ]);
-      if (turn !== opening) {
-        empty();
-        return;
-      }
-      applyWindow();
-      paintOrgans();
+      const images = await load(id);
+      if (turn !== opening) { return; }
+      viewer.volumes = images;
+      viewer.setVolume(images[0], 0); // both are drawn, once
       document.body.dataset.open = id;
     });
     await loading;
@@ -411,7 +419,7 @@ async function start() {
     $("drop").classList.remove("over");
     dropped(event.dataTransfer);
   });
-  $("window").addEventListener("change", applyWindow);
+  $("window").addEventListener("change", () => redraw(0, applyWindow));
   $("opacity").addEventListener("input", paintOrgans);
   $("layout").addEventListener("change", () => {
     viewer.setSliceType(EVERY_PANE[$("layout").value]);
