@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
@@ -32,6 +32,7 @@ from viscera.runtime.paths import checked_path
 from viscera.runtime.resources import means_no_memory, no_memory_error
 from viscera.runtime.stages import Progress, Stages
 
+FAILURES = "failures.csv"
 _LOOK_AGAIN_S = 1.0  # at cases that other workers hold
 
 
@@ -229,12 +230,9 @@ def run_batch(
         UsageError: options that contradict each other.
         OutputError: the folder is not writable.
     """
-    assert plan.folder is not None  # a single case has no list of failures
     options.check(predictor)
-    cohort_path = plan.folder / COHORT_PAGE
-    if options.outputs.html:
-        check_cohort_page(cohort_path)
-    failures = FailureList(plan.folder / "failures.csv", options.outputs.wording)
+    check_batch(plan, options)
+    assert plan.folder is not None
     leases = LeaseFolder(plan.folder / STATE_FOLDER)
     results: dict[BatchCase, CaseResult] = {}
     waiting = deque(plan.cases)
@@ -242,26 +240,52 @@ def run_batch(
         held_by_others = 0
         while waiting and held_by_others < len(waiting):
             case = waiting.popleft()
-            try:
-                lease = leases.take(state_name(case.name))
-            except OutputError as error:
-                results[case] = CaseResult(case, error=error)
-                callbacks.on_result(results[case])
-                continue
-            if lease is None:
+            result = _try_case(case, predictor, options, leases, callbacks)
+            if result is None:
                 waiting.append(case)
                 held_by_others += 1
                 continue
             held_by_others = 0
-            with lease:
-                result = _segment_unless_finished(case, predictor, options, callbacks, lease)
-                if result is None:  # another worker took it over: it is done, or tried again
-                    waiting.append(case)
-                    continue
-                results[case] = result
+            results[case] = result
             callbacks.on_result(result)
         if waiting:
             time.sleep(_LOOK_AGAIN_S)
+    finish_batch(plan, results, options)
+    return tuple(results[case] for case in plan.cases)
+
+
+def check_batch(plan: BatchPlan, options: BatchOptions) -> None:
+    """Check before the work that the files about a whole batch can be written.
+
+    Args:
+        plan: the cases and their folder.
+        options: what is done with each case.
+
+    Raises:
+        OutputError: the folder is not writable, or holds other files of these names.
+    """
+    assert plan.folder is not None  # a single case has no list of failures
+    if options.outputs.html:
+        check_cohort_page(plan.folder / COHORT_PAGE)
+    FailureList(plan.folder / FAILURES, options.outputs.wording)
+    LeaseFolder(plan.folder / STATE_FOLDER)
+
+
+def finish_batch(
+    plan: BatchPlan, results: Mapping[BatchCase, CaseResult], options: BatchOptions
+) -> None:
+    """Write the files about a whole batch: failures, the table, the page.
+
+    Args:
+        plan: the cases and their folder.
+        results: of each case.
+        options: what was done with each case.
+
+    Raises:
+        OutputError: not writable.
+    """
+    assert plan.folder is not None
+    failures = FailureList(plan.folder / FAILURES, options.outputs.wording)
     for case in plan.cases:
         failure = results[case].error
         if failure is not None:
@@ -278,8 +302,53 @@ def run_batch(
             for c in plan.cases
             if (e := results[c].error)
         }
-        write_text(cohort_path, cohort_page(shown, failed), overwrite=True)
-    return tuple(results[case] for case in plan.cases)
+        write_text(plan.folder / COHORT_PAGE, cohort_page(shown, failed), overwrite=True)
+
+
+def run_case(
+    case: BatchCase,
+    predictor: Predictor,
+    options: BatchOptions,
+    *,
+    callbacks: BatchCallbacks | None = None,
+) -> CaseResult:
+    """Segment one case of a batch unless it is finished; waits while another worker does it.
+
+    Args:
+        case: the scan, and where its labels go.
+        predictor: the network.
+        options: what is done with it.
+        callbacks: called on progress.
+
+    Raises:
+        UsageError: options that contradict each other.
+        OutputError: the folder is not writable.
+    """
+    options.check(predictor)
+    leases = LeaseFolder(case.labels_path.parent / STATE_FOLDER)
+    while True:
+        result = _try_case(case, predictor, options, leases, callbacks or BatchCallbacks())
+        if result is not None:
+            return result
+        time.sleep(_LOOK_AGAIN_S)
+
+
+def _try_case(
+    case: BatchCase,
+    predictor: Predictor,
+    options: BatchOptions,
+    leases: LeaseFolder,
+    callbacks: BatchCallbacks,
+) -> CaseResult | None:
+    """One case of a batch; None while another worker holds it, or has taken it over."""
+    try:
+        lease = leases.take(state_name(case.name))
+    except OutputError as error:
+        return CaseResult(case, error=error)
+    if lease is None:
+        return None
+    with lease:
+        return _segment_unless_finished(case, predictor, options, callbacks, lease)
 
 
 def segment_case(
