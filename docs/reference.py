@@ -48,7 +48,13 @@ def reference(name: str) -> str:
     parent = click.Context(viscera, info_name="viscera", **viscera.context_settings)
     context = click.Context(command, info_name=name, parent=parent)
     context.terminal_width = 100
-    return f"{BEGIN}\n```\n{command.get_help(context)}\n```\n{END}"
+    texts = [command.get_help(context)]
+    for inner in getattr(command, "commands", {}).values():
+        below = click.Context(inner, info_name=inner.name, parent=context)
+        below.terminal_width = 100
+        texts.append(inner.get_help(below))
+    text = "\n\n".join(texts)
+    return f"{BEGIN}\n```\n{text}\n```\n{END}"
 
 
 def hostile_tests() -> dict[int, list[str]]:

@@ -12,6 +12,7 @@
       BundleError                   8   a bundle or its weights are invalid
       EngineError                   8   no engine could run the network
       TrainingError                 9   a training cannot go on, or its result fails a check
+      PeerError                     10  another server or node cannot be reached, or refuses
 
 Exit code 0 is success, 1 a bug of ours, 130 and 143 an interruption.
 
@@ -187,6 +188,12 @@ class EngineError(VisceraError):
     """No engine could open or run the network."""
 
     exit_code = 8
+
+
+class PeerError(VisceraError):
+    """Another server or node cannot be reached, or refuses what it was asked."""
+
+    exit_code = 10
 
 
 class TrainingError(VisceraError):

@@ -26,6 +26,8 @@ COMMANDS = {
     "segment": "Find the organs in CT scans.",
     "serve": "Open a page on this machine to segment and look at scans.",
     "check": "Say what scans show and what is unusual about them.",
+    "pacs": "Segment series of a DICOMweb server, store results there.",
+    "listen": "Take CT series by C-STORE, segment them, send the results on.",
     "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
     "bench": "Measure whole processes, one scan a start, as FLARE does.",
     "train": "Train a network from folders of scans and labels.",

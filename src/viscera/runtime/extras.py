@@ -8,9 +8,13 @@ from viscera.errors import MissingExtraError
 
 # Packages by the extra that brings them.
 _EXTRA_OF = {
+    "distributed": "cluster",
+    "pyarrow": "cluster",
     "contourpy": "dicom",
     "highdicom": "dicom",
     "pydicom": "dicom",
+    "dicomweb_client": "pacs",
+    "pynetdicom": "pacs",
     "scipy": "evaluate",
     "onnx": "train",
     "onnxscript": "train",

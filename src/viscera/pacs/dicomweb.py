@@ -1,0 +1,346 @@
+"""A DICOMweb server: series are found (QIDO-RS), fetched (WADO-RS), results stored (STOW-RS)."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import shutil
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+
+from viscera.errors import InputError, PeerError, UsageError, option
+from viscera.pacs.credentials import Credentials
+from viscera.pacs.series_filter import RemoteSeries, SeriesFilter
+from viscera.runtime.atomic_files import not_writable, part_path, remove_part
+from viscera.runtime.extras import require_extra
+
+UID = re.compile(r"[0-9]+(\.[0-9]+)*")
+_LONGEST_UID = 64
+_PAGE = 100  # studies of one answer
+_MOST_STUDIES = 100_000
+_SPARE_BYTES = 1_000_000_000  # of the disk, left to others
+_RETRIED = (408, 425, 429, 500, 502, 503, 504)
+_T = TypeVar("_T")
+
+
+@dataclass(frozen=True)
+class RetryOptions:
+    """How often a server is asked again that fails, or cuts the line.
+
+    Attributes:
+        tries: in all.
+        first_wait_s: before the second; each wait is twice as long as the one before it.
+        timeout_s: without any byte.
+    """
+
+    tries: int = 4
+    first_wait_s: float = 1.0
+    timeout_s: float = 60.0
+
+
+class DicomWebServer:
+    """One server. Requests go to its address alone: redirects and proxies are not followed."""
+
+    def __init__(
+        self,
+        address: str,
+        *,
+        credentials: Credentials | None = None,
+        ca_file: Path | None = None,
+        plain_http: bool = False,
+        retry: RetryOptions | None = None,
+    ) -> None:
+        """Nothing is sent yet.
+
+        Args:
+            address: such as ``https://pacs.example/dicom-web``.
+            credentials: who calls.
+            ca_file: certificates to trust instead of those of the requests package, PEM.
+            plain_http: credentials may go over plain HTTP to another machine.
+            retry: of requests that fail.
+
+        Raises:
+            UsageError: no such address, or credentials that everybody on the way could read.
+            MissingExtraError: a package of the extra `pacs` is not installed.
+        """
+        require_extra("dicomweb_client", "pydicom")
+        import requests
+        from dicomweb_client.api import DICOMwebClient
+
+        _check_address(address, credentials, plain_http=plain_http)
+        session = requests.Session()
+        session.trust_env = False  # no proxy and no netrc that somebody else has set
+        session.max_redirects = 0
+        if credentials and credentials.token:
+            session.headers["Authorization"] = f"Bearer {credentials.token}"
+        elif credentials and credentials.user:
+            session.auth = (credentials.user, credentials.password)
+        if ca_file is not None:
+            session.verify = str(ca_file)
+        self.address, self._retry = address.rstrip("/"), retry or RetryOptions()
+        self._client = DICOMwebClient(
+            self.address, session=session, timeout=self._retry.timeout_s, permissive_uid=True
+        )
+        self._client.set_http_retry_params(retry=False)  # errors of the line count too: see _try
+
+    def find(self, wanted: SeriesFilter) -> Iterator[RemoteSeries]:
+        """The series that a filter takes.
+
+        Args:
+            wanted: the filter.
+
+        Raises:
+            UsageError: a date that is none.
+            PeerError: the server does not answer as it should.
+        """
+        wanted.check()
+        for study in self._studies(wanted):
+            uid = _text(study, "0020000D")
+            search = partial(self._client.search_for_series, uid)
+            answers = self._try("the series of a study", search)
+            for answer in answers:
+                series = RemoteSeries(
+                    study=uid,
+                    uid=_text(answer, "0020000E"),
+                    modality=_text(answer, "00080060"),
+                    images=_count(answer, "00201209"),
+                    date=_text(study, "00080020"),
+                    study_description=_text(study, "00081030"),
+                    description=_text(answer, "0008103E"),
+                )
+                if is_uid(series.uid) and wanted.takes(series):
+                    yield series
+
+    def fetch(self, series: RemoteSeries, folder: Path) -> int:
+        """Fetch a series into a folder, which appears when all of its images have come.
+
+        Args:
+            series: that `find` gave.
+            folder: which must not exist.
+
+        Returns:
+            How many images there are.
+
+        Raises:
+            PeerError: not all of it came, however often it was tried.
+            OutputError: not writable.
+        """
+        return self._try("a series", partial(self._fetch_once, series, folder))
+
+    def store(self, path: Path) -> None:
+        """Store a file; one that the server has already is left as it is there.
+
+        Args:
+            path: a DICOM file.
+
+        Raises:
+            InputError: no DICOM file.
+            PeerError: it was not stored.
+        """
+        from pydicom import dcmread
+        from pydicom.errors import InvalidDicomError
+
+        try:
+            data = dcmread(path)
+            study, uid = data.StudyInstanceUID, data.SOPInstanceUID
+        except (OSError, InvalidDicomError, AttributeError) as error:
+            raise InputError(
+                "a DICOM file to store", found="another", remedy="name SEG or RTSTRUCT", where=path
+            ) from error
+        store = partial(self._client.store_instances, [data], str(study))
+        answer = self._try("storing", store)
+        refused = getattr(answer, "FailedSOPSequence", [])
+        stored = [
+            str(item.ReferencedSOPInstanceUID) for item in answer.get("ReferencedSOPSequence", [])
+        ]
+        if refused or str(uid) not in stored:
+            reason = (
+                f"reason {int(refused[0].get('FailureReason', 0)):#06x}"
+                if refused
+                else "no word of it"
+            )
+            raise PeerError(
+                "a server that stores the file", found=reason,
+                remedy="see the log of the server", where=path.name,
+            )  # fmt: skip
+
+    def _studies(self, wanted: SeriesFilter) -> Iterator[dict[str, Any]]:
+        """Studies, page by page; a server that knows no pages gives all at first."""
+        seen: set[str] = set()
+        while len(seen) < _MOST_STUDIES:
+            search = partial(
+                self._client.search_for_studies,
+                search_filters=wanted.study_query(),
+                fields=["StudyDescription"],
+                limit=_PAGE,
+                offset=len(seen),
+            )
+            page = self._try("the list of studies", search)
+            new = [study for study in page if _text(study, "0020000D") not in seen]
+            new = [study for study in new if is_uid(_text(study, "0020000D"))]
+            if not new:
+                return
+            seen |= {_text(study, "0020000D") for study in new}
+            yield from new
+
+    def _fetch_once(self, series: RemoteSeries, folder: Path) -> int:
+        try:
+            folder.parent.mkdir(parents=True, exist_ok=True)
+            aside = part_path(folder.parent)
+            aside.mkdir()
+        except OSError as error:
+            raise not_writable(folder, error) from error
+        try:
+            uids = set()
+            as_stored = (("application/dicom", "*"),)
+            for data in self._client.iter_series(series.study, series.uid, media_types=as_stored):
+                uid = str(data.get("SOPInstanceUID", ""))
+                if not is_uid(uid) or str(data.get("SeriesInstanceUID", "")) != series.uid:
+                    raise _IncompleteError("an image of another series")
+                if shutil.disk_usage(aside).free < _SPARE_BYTES:
+                    raise OSError(28, "No space left on device")
+                data.save_as(aside / f"{uid}.dcm", enforce_file_format=True)
+                uids.add(uid)
+            if not uids or len(uids) < series.images:
+                raise _IncompleteError(f"{len(uids)} of {series.images or 'its'} images")
+            aside.rename(folder)
+        except OSError as error:
+            if isinstance(error, _line_errors()):
+                raise
+            raise not_writable(folder, error) from error
+        finally:
+            remove_part(aside)
+        return len(uids)
+
+    def _try(self, what: str, action: Callable[[], _T]) -> _T:
+        """Do it, again where the server or the line fails.
+
+        Raises:
+            PeerError: it fails each time, or what is asked is refused.
+        """
+        problem, wait_s = "", self._retry.first_wait_s
+        for attempt in range(1, self._retry.tries + 1):
+            try:
+                return action()
+            except _line_errors() as error:
+                problem = _problem(error)
+                if not _may_pass(error):
+                    raise self._error(what, problem) from None  # its text holds whole addresses
+            if attempt < self._retry.tries:
+                time.sleep(wait_s)
+                wait_s *= 2
+        raise self._error(what, f"{problem}, {self._retry.tries} times")
+
+    def _error(self, what: str, problem: str) -> PeerError:
+        return PeerError(
+            f"{what} from the server",
+            found=problem,
+            remedy="check the address, the server and the network, and run again",
+            where=self.address,
+        )
+
+
+class _IncompleteError(Exception):
+    """What came is not all that there is."""
+
+
+def _line_errors() -> tuple[type[Exception], ...]:
+    """What requests, its parser and ours raise where an answer is none."""
+    from pydicom.errors import InvalidDicomError
+    from requests import RequestException
+
+    return (RequestException, _IncompleteError, InvalidDicomError, ValueError, KeyError)
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same call may go well the next time."""
+    from requests import HTTPError, TooManyRedirects
+
+    if isinstance(error, HTTPError) and error.response is not None:
+        return error.response.status_code in _RETRIED
+    return not isinstance(error, TooManyRedirects)
+
+
+def _problem(error: Exception) -> str:
+    """An error in words, without the address, in which a patient's number may stand."""
+    from requests import ConnectionError as LineError
+    from requests import HTTPError, Timeout, TooManyRedirects
+
+    if isinstance(error, HTTPError) and error.response is not None:
+        return f"status {error.response.status_code}"
+    if isinstance(error, Timeout):
+        return "no answer in time"
+    if isinstance(error, TooManyRedirects):
+        return "a redirect to another address, which is not followed"
+    if isinstance(error, LineError):
+        return "no connection, or one that was cut"
+    if isinstance(error, _IncompleteError):
+        return str(error)
+    return "an answer that is no DICOMweb"
+
+
+def _check_address(address: str, credentials: Credentials | None, *, plain_http: bool) -> None:
+    """Check an address before anything is sent there.
+
+    Raises:
+        UsageError: see `DicomWebServer`.
+    """
+    try:
+        parts = urlsplit(address)
+        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
+        _ = parts.port
+    except ValueError:
+        is_address = False
+    if not is_address or parts.query or parts.fragment:
+        raise UsageError(
+            "the address of a DICOMweb server, such as https://pacs.example/dicom-web",
+            found="another text" if "@" in address else repr(address),
+            remedy="write it so",
+        )
+    if parts.username or parts.password:
+        raise UsageError(
+            "an address without user and password, which everybody would see in lists of processes",
+            found="some in the address",
+            remedy=f"set them in the environment, or pass {option('credentials', 'FILE')}",
+        )
+    if credentials and parts.scheme == "http" and not plain_http and not _is_here(parts.hostname):
+        raise UsageError(
+            "https, as plain HTTP shows credentials to everybody on the way",
+            found="http",
+            remedy=f"use https, or pass {option('plain_http')}",
+            where=address,
+        )
+
+
+def _is_here(host: str | None) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host or "").is_loopback
+    except ValueError:
+        return False
+
+
+def is_uid(text: str) -> bool:
+    """Whether this is a UID (PS3.5 9.1), which is harmless as a file's name.
+
+    Args:
+        text: to look at.
+    """
+    return len(text) <= _LONGEST_UID and UID.fullmatch(text) is not None
+
+
+def _text(answer: dict[str, Any], tag: str) -> str:
+    """The value of a tag in DICOM JSON (PS3.18 F.2); empty where there is none."""
+    values: Sequence[Any] = answer.get(tag, {}).get("Value", ()) or ("",)
+    return "" if values[0] is None else str(values[0])
+
+
+def _count(answer: dict[str, Any], tag: str) -> int:
+    text = _text(answer, tag)
+    return int(text) if text.isdecimal() else 0

@@ -1,0 +1,66 @@
+"""TLS of DICOM associations."""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from viscera.errors import UsageError
+
+_HANDSHAKE_S = 10.0
+
+
+class _TimedContext(ssl.SSLContext):
+    """A context whose handshake ends: a caller that is silent must not keep others waiting."""
+
+    def wrap_socket(self, sock: socket.socket, *arguments: Any, **options: Any) -> ssl.SSLSocket:
+        timeout_s = sock.gettimeout()
+        sock.settimeout(_HANDSHAKE_S)
+        try:
+            wrapped = super().wrap_socket(sock, *arguments, **options)
+        except (OSError, ssl.SSLError):
+            sock.close()
+            raise
+        wrapped.settimeout(timeout_s)
+        return wrapped
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """What one side of an association shows and trusts; all PEM.
+
+    Attributes:
+        certificate: of this side.
+        key: of the certificate.
+        authority: whose certificates the other side must show.
+    """
+
+    certificate: Path
+    key: Path
+    authority: Path
+
+    def context(self, *, is_server: bool) -> ssl.SSLContext:
+        """A context in which both sides must show certificates (PS3.15 B.12).
+
+        Args:
+            is_server: of the side that is called.
+
+        Raises:
+            UsageError: a file is none of these.
+        """
+        context = _TimedContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context.minimum_version = ssl.TLSVersion.TLSv1_2
+        try:
+            context.load_verify_locations(cafile=str(self.authority))
+            context.load_cert_chain(self.certificate, self.key)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(
+                "a certificate, its key and the authority's certificate, PEM",
+                found=str(error),
+                remedy="check the three files",
+            ) from error
+        context.verify_mode = ssl.CERT_REQUIRED
+        return context
