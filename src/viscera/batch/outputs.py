@@ -48,6 +48,8 @@ class OutputOptions:
         tables: ITK-SNAP's label file and Slicer's colour table.
         output_types: other types of the labels: dicom_seg, dicom_rtstruct, seg_nrrd.
         labelmap: DICOM SEG in its newer form.
+        cohort: kinds of the one table of a batch: csv, parquet; each case then has statistics and
+            a report, from which it is made.
         overwrite: replace existing files.
         wording: how options are spelled in the texts of the report.
     """
@@ -60,8 +62,14 @@ class OutputOptions:
     tables: bool = False
     output_types: tuple[str, ...] = ()
     labelmap: bool = False
+    cohort: tuple[str, ...] = ()
     overwrite: bool = False
     wording: Wording = python_wording
+
+    def __post_init__(self) -> None:
+        if self.cohort:
+            object.__setattr__(self, "statistics", True)
+            object.__setattr__(self, "report", True)
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from viscera.errors import UsageError, VisceraError, option
 from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.io.scan_files import PassedOver, find_all_scans, is_dir, resolved
+from viscera.io.scan_lists import expand_lists
 
 COHORT = "cohort"
 
@@ -106,7 +107,7 @@ def plan_batch(
     is what FLARE and nnU-Net expect.
 
     Args:
-        inputs: files and folders.
+        inputs: files, folders, and lists of them (``.txt``).
         output: a file, or a folder.
         series: DICOM only: the Series Instance UID that will be taken; a folder is then one case.
         keep_phi: cases may be called after patients.
@@ -118,6 +119,7 @@ def plan_batch(
     """
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
+    inputs = expand_lists(inputs)
     listing = find_all_scans(inputs, outputs=output, whole_series=series is not None)
     files, passed_over = list(listing.scans), listing.passed_over
     names = _names_alone(files, series=series, keep_phi=keep_phi)

@@ -24,6 +24,12 @@ from viscera.io.content_digest import content_digest
 from viscera.io.failure_list import FailureList
 from viscera.io.read import path_exists
 from viscera.predictor import Predictor
+from viscera.report.cohort_table import (
+    COHORT_TABLES,
+    check_cohort_tables,
+    report_rows,
+    write_cohort_table,
+)
 from viscera.report.html.case_record import read_case_record
 from viscera.report.html.cohort_page import COHORT_PAGE, check_cohort_page, cohort_page
 from viscera.runtime.atomic_files import write_text
@@ -263,8 +269,11 @@ def check_batch(plan: BatchPlan, options: BatchOptions) -> None:
 
     Raises:
         OutputError: the folder is not writable, or holds other files of these names.
+        UsageError: no such kind of table.
+        MissingExtraError: a table needs a package that is not installed.
     """
     assert plan.folder is not None  # a single case has no list of failures
+    check_cohort_tables(options.outputs.cohort)
     if options.outputs.html:
         check_cohort_page(plan.folder / COHORT_PAGE)
     FailureList(plan.folder / FAILURES, options.outputs.wording)
@@ -293,6 +302,15 @@ def finish_batch(
     for item in plan.passed_over:
         failures.add_passed_over(item.shown(keep_phi=options.keep_phi), item.reason)
     failures.write()
+    if options.outputs.cohort:
+        rows = [
+            row
+            for case in plan.cases
+            if results[case].error is None
+            for row in report_rows(case.labels_path.with_name(f"{case.name}_report.json"))
+        ]
+        for kind in options.outputs.cohort:
+            write_cohort_table(plan.folder / COHORT_TABLES[kind], kind, rows)
     if options.outputs.html:
         pages = [case.labels_path.with_name(f"{case.name}.html") for case in plan.cases]
         records = {page.name: read_case_record(page) for page in pages}

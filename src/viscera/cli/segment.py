@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +48,12 @@ _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 @click.option("--report", is_flag=True, help="Also write what was done, as JSON.")
 @click.option("--html", is_flag=True, help="Also write a page with pictures, volumes, verdicts.")
 @click.option("--tables", is_flag=True, help="Also write ITK-SNAP's and Slicer's label tables.")
+@click.option(
+    "--cohort",
+    type=NameChoice(["csv", "parquet"]),
+    multiple=True,
+    help="Also write one table of all cases; may be repeated.",
+)
 @click.option("--overwrite", is_flag=True, help="Replace existing results.")
 @click.option("--strict", is_flag=True, help="Refuse scans that need an assumption or a warning.")
 @click.option(
@@ -67,6 +75,9 @@ _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 @click.option("--threads", type=click.IntRange(1), help="CPU threads; default: all allowed.")
 @click.option("--memory-limit", metavar="SIZE", help="Most memory to use, such as 2G.")
 @click.option("--low-memory", is_flag=True, help="Smaller windows; labels then differ a little.")
+@click.option("--cluster", type=NameChoice(["local"]), help="A worker for every two CPUs, on Dask.")
+@click.option("--workers", type=click.IntRange(1), help="How many; with --cluster local.")
+@click.option("--scheduler", metavar="ADDRESS", help="Workers of this Dask scheduler.")
 @click.option("--list-classes", is_flag=True, help="List the organs and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
@@ -86,6 +97,7 @@ def command(
     report: bool,
     html: bool,
     tables: bool,
+    cohort: tuple[str, ...],
     overwrite: bool,
     strict: bool,
     volume_index: int | None,
@@ -99,6 +111,9 @@ def command(
     threads: int | None,
     memory_limit: str | None,
     low_memory: bool,
+    cluster: str | None,
+    workers: int | None,
+    scheduler: str | None,
     list_classes: bool,
     as_json: bool,
     quiet: bool,
@@ -116,6 +131,7 @@ def command(
     bundle = _chosen_bundle(bundle, fast=fast)
     plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
     # Imported once the call is known to make sense: the libraries take time.
+    from viscera.batch.cluster import ClusterOptions, PredictorSettings, run_batch_on_cluster
     from viscera.batch.outputs import OutputOptions
     from viscera.batch.run import (
         BatchCallbacks,
@@ -124,7 +140,6 @@ def command(
         run_batch,
         segment_case,
     )
-    from viscera.predictor import Predictor
 
     options = BatchOptions(
         organs=select_organs(organ_names(subset)),
@@ -144,12 +159,13 @@ def command(
             tables=tables,
             output_types=output_type,
             labelmap=labelmap,
+            cohort=cohort,
             overwrite=overwrite,
             wording=command_line_wording,
         ),
         keep_phi=keep_phi,
     )
-    predictor = Predictor(
+    settings = PredictorSettings(
         bundle,
         engine=engine,
         threads=threads,
@@ -159,6 +175,8 @@ def command(
         low_memory=low_memory,
     )
 
+    pace = _Pace(len(plan.cases))
+
     def show(result: CaseResult) -> None:
         if result.error is not None:
             echo(f"viscera: {result.error.message(command_line_wording)}", err=True)
@@ -167,9 +185,18 @@ def command(
         elif not quiet:
             for line in _result_lines(result, verbose=verbose):
                 echo(line, err=True)
+        if not quiet and (line := pace.after(result)):
+            echo(line, err=True)
 
     if plan.folder is None:
+        if cluster or scheduler:
+            raise UsageError(
+                f"several scans for {option('cluster')} and {option('scheduler')}",
+                found="one",
+                remedy="leave them out",
+            )
         (case,) = plan.cases
+        predictor = settings.open()
         with progress_bar(case.shown, quiet=quiet) as on_progress:
             result = segment_case(case, predictor, options, on_progress=on_progress)
         show(result)
@@ -178,7 +205,20 @@ def command(
             _print_json(result.report)
         return
     callbacks = BatchCallbacks(lambda case: progress_bar(case.shown, quiet=quiet), show)
-    results = run_batch(plan, predictor, options, callbacks)
+    if cluster or scheduler:
+        place = ClusterOptions(scheduler or "", workers)
+        connected = partial(_show_cluster, quiet=quiet)
+        results = run_batch_on_cluster(
+            plan, settings, options, callbacks, place, on_connect=connected
+        )
+    else:
+        if workers is not None:
+            raise UsageError(
+                f"{option('cluster', 'local')} beside {option('workers')}",
+                found="none",
+                remedy="add it",
+            )
+        results = run_batch(plan, settings.open(), options, callbacks)
     if as_json:
         _print_json([result.report for result in results if result.report is not None])
     _show_passed_over(plan, options, quiet=quiet)
@@ -216,6 +256,37 @@ def _result_lines(result: CaseResult, *, verbose: bool) -> list[str]:
         text = f"  {name:20} {volume if volume_ml else '     none':12}{verdict}"
         lines.append(f"{text}  {'; '.join(notes)}".rstrip())
     return [*lines, f"{case.labels_path}: written in {report['seconds']:.1f} s"]
+
+
+class _Pace:
+    """How quickly a batch goes on."""
+
+    def __init__(self, cases: int) -> None:
+        self._cases, self._seen, self._segmented = cases, 0, 0
+        self._begun_s = time.monotonic()
+
+    def after(self, result: CaseResult) -> str:
+        """A line on how far it is, after each case that took time; empty for a single case."""
+        self._seen += 1
+        self._segmented += not result.was_finished
+        if self._cases < 2 or result.was_finished:
+            return ""
+        seconds = (time.monotonic() - self._begun_s) / self._segmented
+        left_s = seconds * (self._cases - self._seen)
+        pace = f"{self._seen} of {self._cases}, {3600 / max(seconds, 0.001):.0f} an hour"
+        return f"{pace}, {_duration(left_s)} left" if left_s else pace
+
+
+def _duration(seconds: float) -> str:
+    """Roughly how long, in words."""
+    if seconds < 90:
+        return f"{max(seconds, 1):.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _show_cluster(dashboard: str, workers: int, *, quiet: bool) -> None:
+    if not quiet:
+        echo(f"{_counted(workers, 'worker')}; Dask's dashboard: {dashboard}", err=True)
 
 
 def _summary(results: tuple[CaseResult, ...], passed_over: int) -> str:
