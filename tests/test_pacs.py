@@ -32,6 +32,9 @@ from viscera.pacs.send import DicomNode, send_files
 from viscera.pacs.series_filter import RemoteSeries, SeriesFilter
 from viscera.predictor import Predictor
 
+# pynetdicom leaves the sockets of refused connections to the collector.
+pytestmark = pytest.mark.filterwarnings("ignore:unclosed:ResourceWarning")
+
 STUDY = "1.2.826.0.1.3680043.8.498.9"
 SERIES = ("1.2.826.0.1.3680043.8.498.1", "1.2.826.0.1.3680043.8.498.2")
 QUICK = RetryOptions(tries=4, first_wait_s=0.05, timeout_s=1.0)
@@ -41,7 +44,7 @@ DCIODVFY = shutil.which("dciodvfy")
 
 @pytest.fixture(autouse=True)
 def no_sockets_left():
-    """pynetdicom leaves sockets of refused connections to the collector, which warns later."""
+    """They would be noticed in another test."""
     yield
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
