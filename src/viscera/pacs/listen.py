@@ -217,7 +217,8 @@ class ListeningNode:
         age_s = time.time() - max(path.stat().st_mtime for path in images)
         earlier = self._ledger.get(uid)
         if earlier is not None and earlier.images == len(images):
-            if age_s > self._options.keep_s and earlier.state != "segmented":
+            is_done = earlier.state != "segmented" or self._options.target is None
+            if age_s > self._options.keep_s and is_done:
                 shutil.rmtree(folder, ignore_errors=True)
             return
         if 0 <= age_s < self._options.quiet_s:
