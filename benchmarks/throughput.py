@@ -1,14 +1,16 @@
 """How many scans an hour: one process, two, and Dask's workers, on this machine.
 
     python benchmarks/throughput.py SCAN.nii.gz
+    python benchmarks/throughput.py --tables        # the page anew from what was measured
 
 Batches of copies of one scan with `default`, and of small phantoms, each way in turn, twice; whole
-calls, with the memory of all their processes. From the seconds of one scan in one core follow the
-tables of docs/throughput.md. Needs the extra `cluster`. Writes benchmarks/results/throughput.md.
+calls, with the memory of all their processes. What larger machines would take is calculated from
+that. Needs the extra `cluster`. Writes benchmarks/results/throughput.json and throughput.md.
 """
 
 from __future__ import annotations
 
+import json
 import statistics
 import subprocess
 import sys
@@ -16,6 +18,7 @@ import tempfile
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import psutil
 
@@ -24,8 +27,12 @@ from viscera.bench.run import machine_description
 from viscera.io.write import write_volume
 
 RESULTS = Path(__file__).resolve().parent / "results" / "throughput.md"
+MEASURED = RESULTS.with_suffix(".json")
 SCANS, PHANTOMS, REPEATS = 8, 200, 2
 LOCAL = ("--cluster", "local")
+PAIR = "one process, two threads"
+BEST = "Dask, two workers with one thread each"
+MACHINES = (("a laptop with 8 cores", 8), ("64 cores", 64), ("1,000 cores", 1000))
 # Each way: words of each call that runs at the same time.
 WAYS = {
     "one process, one thread": [("--threads", "1")],
@@ -74,21 +81,8 @@ def measure(folder: Path, bundle: str, calls: list[tuple[str, ...]]) -> tuple[fl
     return seconds, max(peaks)
 
 
-def main() -> None:
-    """Measure and write."""
-    scan = Path(sys.argv[1])
-    lines = [
-        "# Scans an hour on two CPUs",
-        "",
-        f"Made by `python benchmarks/throughput.py SCAN`: {SCANS} copies of {scan.name} with `default`, "
-        f"{PHANTOMS} phantoms of",
-        f"48 x 40 x 28 voxels, whole calls, medians of {REPEATS}, in turn.",
-        "",
-        f"- {', '.join(f'{k} {v}' for k, v in machine_description().items())}",
-        "",
-        "| | scans an hour | s a scan | MB, all processes | phantoms an hour | MB |",
-        "|---|---|---|---|---|---|",
-    ]
+def measure_all(scan: Path) -> dict[str, Any]:
+    """Every way, in turn."""
     with tempfile.TemporaryDirectory() as folder:
         scans, phantoms = Path(folder) / "scans", Path(folder) / "phantoms"
         scans.mkdir()
@@ -102,22 +96,75 @@ def main() -> None:
                 write_volume(path, volume)
             else:
                 path.write_bytes((phantoms / f"p{n % 4:03d}.nii.gz").read_bytes())
-        rows: dict[str, list[list[tuple[float, float]]]] = {way: [[], []] for way in WAYS}
+        rows: dict[str, Any] = {way: {"scans": [], "phantoms": []} for way in WAYS}
         for _ in range(REPEATS):
             for way, calls in WAYS.items():
-                rows[way][0].append(measure(scans, "default", calls))
-                rows[way][1].append(measure(phantoms, "phantom", calls))
+                rows[way]["scans"].append(measure(scans, "default", calls))
+                rows[way]["phantoms"].append(measure(phantoms, "phantom", calls))
                 print(way, rows[way], flush=True)
-    for way, (of_scans, of_phantoms) in rows.items():
-        seconds = statistics.median(s for s, _ in of_scans)
-        quick = statistics.median(s for s, _ in of_phantoms)
+    return {
+        "scan": scan.name,
+        "scan_mb": scan.stat().st_size / 1e6,
+        "machine": machine_description(),
+        "ways": rows,
+    }
+
+
+def page(measured: dict[str, Any]) -> str:
+    """What was measured, and what follows for larger machines."""
+    lines = [
+        "# Scans an hour",
+        "",
+        f"Made by `python benchmarks/throughput.py SCAN`: {SCANS} copies of {measured['scan']} with "
+        f"`default`, {PHANTOMS}",
+        f"phantoms of 48 x 40 x 28 voxels, whole calls with their start, medians of {REPEATS}, in turn.",
+        "",
+        f"- {', '.join(f'{k} {v}' for k, v in measured['machine'].items())}",
+        "",
+        "| | scans an hour | s a scan | MB, all processes | phantoms an hour | MB |",
+        "|---|---|---|---|---|---|",
+    ]
+    hourly = {}
+    for way, of in measured["ways"].items():
+        seconds = statistics.median(s for s, _ in of["scans"])
+        quick = statistics.median(s for s, _ in of["phantoms"])
+        hourly[way] = 3600 * SCANS / seconds
         lines.append(
-            f"| {way} | {3600 * SCANS / seconds:.0f} | {seconds / SCANS:.2f} "
-            f"| {max(mb for _, mb in of_scans):.0f} | {3600 * PHANTOMS / quick:.0f} "
-            f"| {max(mb for _, mb in of_phantoms):.0f} |"
+            f"| {way} | {hourly[way]:.0f} | {seconds / SCANS:.2f} "
+            f"| {max(mb for _, mb in of['scans']):.0f} | {3600 * PHANTOMS / quick:.0f} "
+            f"| {max(mb for _, mb in of['phantoms']):.0f} |"
         )
-    RESULTS.write_text("\n".join(lines) + "\n", encoding="utf-8")
-    print("\n".join(lines))
+    one_thread = hourly["one process, one thread"]
+    lines += [
+        "",
+        f"From one core to two: {hourly[BEST] / one_thread:.2f} times as many scans with a second worker, "
+        f"{hourly[PAIR] / one_thread:.2f} times with a",
+        "second thread.",
+        "",
+        "## Calculated, not measured",
+        "",
+        "A worker for every two cores, each as quick as the one process with two threads above; storage that keeps",
+        f"up with compressed scans of {measured['scan_mb']:.0f} MB.",
+        "",
+        "| machine | scans an hour | a thousand | a million | MB/s to read |",
+        "|---|---|---|---|---|",
+    ]
+    for name, cores in MACHINES:
+        rate = hourly[PAIR] * cores / 2
+        lines.append(
+            f"| {name} | {rate:,.0f} | {1000 / rate:.1f} h | {1e6 / rate / 24:,.1f} days "
+            f"| {rate * measured['scan_mb'] / 3600:,.0f} |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure unless told otherwise, and write."""
+    if sys.argv[1] != "--tables":
+        MEASURED.write_text(json.dumps(measure_all(Path(sys.argv[1])), indent=1) + "\n")
+    text = page(json.loads(MEASURED.read_text()))
+    RESULTS.write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

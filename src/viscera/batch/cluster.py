@@ -163,10 +163,13 @@ def _client(cluster: ClusterOptions, settings: PredictorSettings) -> Iterator[An
     Raises:
         PeerError: no scheduler answers in time.
     """
+    import dask
     from distributed import Client, LocalCluster
 
     with ExitStack() as stack:
         if not cluster.scheduler:
+            # Dask would hold libraries to one thread, and have memory given back at each turn.
+            stack.enter_context(dask.config.set({"distributed.nanny.pre-spawn-environ": {}}))
             threads = settings.threads or 1
             local = LocalCluster(
                 n_workers=cluster.workers or max(1, thread_count(None) // threads),

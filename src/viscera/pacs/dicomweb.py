@@ -65,7 +65,8 @@ class DicomWebServer:
             retry: of requests that fail.
 
         Raises:
-            UsageError: no such address, or credentials that everybody on the way could read.
+            UsageError: no such address, no such file, or credentials that everybody on the way
+                could read.
             MissingExtraError: a package of the extra `pacs` is not installed.
         """
         require_extra("dicomweb_client", "pydicom")
@@ -81,6 +82,10 @@ class DicomWebServer:
         elif credentials and credentials.user:
             session.auth = (credentials.user, credentials.password)
         if ca_file is not None:
+            if not ca_file.is_file():
+                raise UsageError(
+                    "a file of certificates, PEM", found="none", remedy="check it", where=ca_file
+                )
             session.verify = str(ca_file)
         self.address, self._retry = address.rstrip("/"), retry or RetryOptions()
         self._client = DICOMwebClient(
@@ -260,16 +265,18 @@ def _line_errors() -> tuple[type[Exception], ...]:
 def _may_pass(error: Exception) -> bool:
     """Whether the same call may go well the next time."""
     from requests import HTTPError, TooManyRedirects
+    from requests.exceptions import SSLError
 
     if isinstance(error, HTTPError) and error.response is not None:
         return error.response.status_code in _RETRIED
-    return not isinstance(error, TooManyRedirects)
+    return not isinstance(error, TooManyRedirects | SSLError)
 
 
 def _problem(error: Exception) -> str:
     """An error in words, without the address, in which a patient's number may stand."""
     from requests import ConnectionError as LineError
     from requests import HTTPError, Timeout, TooManyRedirects
+    from requests.exceptions import SSLError
 
     if isinstance(error, HTTPError) and error.response is not None:
         return f"status {error.response.status_code}"
@@ -277,6 +284,8 @@ def _problem(error: Exception) -> str:
         return "no answer in time"
     if isinstance(error, TooManyRedirects):
         return "a redirect to another address, which is not followed"
+    if isinstance(error, SSLError):
+        return "a certificate that is not trusted"
     if isinstance(error, LineError):
         return "no connection, or one that was cut"
     if isinstance(error, _IncompleteError):
