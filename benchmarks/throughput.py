@@ -110,6 +110,12 @@ def measure_all(scan: Path) -> dict[str, Any]:
     }
 
 
+def _duration(hours: float) -> str:
+    if hours < 1:
+        return f"{60 * hours:.0f} min"
+    return f"{hours:.0f} h" if hours < 48 else f"{hours / 24:.1f} days"
+
+
 def page(measured: dict[str, Any]) -> str:
     """What was measured, and what follows for larger machines."""
     lines = [
@@ -152,7 +158,7 @@ def page(measured: dict[str, Any]) -> str:
     for name, cores in MACHINES:
         rate = hourly[PAIR] * cores / 2
         lines.append(
-            f"| {name} | {rate:,.0f} | {1000 / rate:.1f} h | {1e6 / rate / 24:,.1f} days "
+            f"| {name} | {rate:,.0f} | {_duration(1000 / rate)} | {_duration(1e6 / rate)} "
             f"| {rate * measured['scan_mb'] / 3600:,.0f} |"
         )
     return "\n".join(lines) + "\n"

@@ -215,7 +215,9 @@ def test_a_series_that_has_grown_is_done_again(orthanc, scans, tmp_path, predict
     orthanc.call("instances", files[-1].read_bytes())
     (result,) = run_pacs(server, tmp_path / "out", predictor, PacsOptions())
     assert result.state == "sent", result.error
-    assert Ledger(tmp_path / "out" / ".viscera" / "series.json").is_sent(SERIES[0], len(files))
+    assert Ledger(tmp_path / "out" / ".viscera" / "pacs" / "series.json").is_sent(
+        SERIES[0], len(files)
+    )
 
 
 @pytest.mark.slow

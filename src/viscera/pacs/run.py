@@ -20,7 +20,7 @@ from viscera.predictor import Predictor
 from viscera.runtime.leases import LeaseFolder
 
 SCANS = "scans"
-LEDGER = "series.json"
+LEDGER = "pacs/series.json"  # in a folder, so that no case is called so
 
 
 @dataclass(frozen=True)
