@@ -1,6 +1,6 @@
 #!/bin/sh
 # Remove from an environment what segmenting on a CPU never loads: plugins for other devices, readers
-# of other networks' files, the installer, headers, compiled copies of the modules' sources.
+# of other networks' files, the installer, headers.
 set -eu
 cd "$1"/lib/python3*/site-packages
 rm -rf openvino/include openvino/cmake pip pip-*.dist-info setuptools setuptools-*.dist-info

@@ -14,11 +14,16 @@ import pytest
 
 import viscera
 from tests.pacs_peers import free_port
-from viscera.batch.cluster import ClusterOptions, PredictorSettings, run_batch_on_cluster
+from viscera.batch.cluster import (
+    ClusterOptions,
+    PredictorSettings,
+    run_batch_on_cluster,
+    segment_on_worker,
+)
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import plan_batch
 from viscera.batch.run import BatchCallbacks, BatchOptions
-from viscera.errors import PeerError, UsageError
+from viscera.errors import OutputError, PeerError, UsageError, VisceraError
 from viscera.io.write import write_volume
 
 # 200 by hand, see docs/throughput.md.
@@ -179,6 +184,44 @@ def test_a_scheduler_that_is_not_there_is_said(phantoms, tmp_path):
             )  # fmt: skip
 
 
+@pytest.mark.slow
+def test_two_calls_on_one_scheduler_do_not_share_cases(processes, phantoms, tmp_path):
+    """Folders whose scans have the same names, at the same time."""
+    results = {}
+    paths = sorted(phantoms.iterdir())
+
+    def call(n):
+        folder = tmp_path / f"in{n}"
+        folder.mkdir()
+        (folder / "scan.nii.gz").write_bytes(paths[n].read_bytes())
+        (folder / "other.nii.gz").write_bytes(paths[n].read_bytes())
+        plan = plan_batch([folder], tmp_path / f"out{n}")
+        results[n] = run_batch_on_cluster(
+            plan, PredictorSettings("phantom", threads=1), BatchOptions(), BatchCallbacks(),
+            ClusterOptions(processes.address),
+        )  # fmt: skip
+
+    threads = [threading.Thread(target=call, args=(n,)) for n in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for n in range(2):
+        assert [result.error for result in results[n]] == [None, None]
+        assert (tmp_path / f"out{n}" / "scan.nii.gz").exists()
+
+
+def test_a_fault_on_a_worker_is_the_result_of_its_case(phantoms, tmp_path):
+    """The batch goes on; the text of the fault, which may name a patient, is left out."""
+    pytest.importorskip("distributed", reason="needs the extra cluster")
+    (case,) = plan_batch([phantoms / "p000.nii.gz"], tmp_path / "out", many=True).cases
+    # No worker of Dask runs this, which is a fault that nobody foresaw.
+    result = segment_on_worker(case, PredictorSettings("phantom"), BatchOptions())
+    assert result.error.exit_code == 1
+    assert str(result.error).endswith("found ValueError; report it")
+    assert str(phantoms) not in repr(case)
+
+
 def test_workers_belong_to_this_machine():
     with pytest.raises(UsageError, match="workers"):
         ClusterOptions("tcp://127.0.0.1:8786", workers=2).check()
@@ -204,6 +247,12 @@ def test_a_table_of_the_batch_knows_finished_cases_too(phantoms, tmp_path):
     assert float(liver["volume_ml"]) > 1000
     assert float(liver["seconds"]) > 0
     assert liver["verdict"] == "good"
+    (tmp_path / "out" / "cohort.csv").write_text("mine\n")
+    with pytest.raises(OutputError, match="rename it"):
+        viscera.segment_batch(
+            few, tmp_path / "out", predictor=predictor, outputs=OutputOptions(cohort=("csv",))
+        )
+    assert (tmp_path / "out" / "cohort.csv").read_text() == "mine\n"
     with pytest.raises(UsageError, match="csv, parquet"):
         viscera.segment_batch(few, tmp_path / "out", outputs=OutputOptions(cohort=("excel",)))
 
@@ -217,6 +266,11 @@ def test_a_list_names_scans(phantoms, tmp_path):
     (tmp_path / "beside.nii.gz").write_bytes(paths[1].read_bytes())
     plan = plan_batch([tmp_path / "scans.txt"], tmp_path / "out")
     assert [case.source for case in plan.cases] == [paths[0], tmp_path / "beside.nii.gz"]
+    (tmp_path / "scans.txt").write_text("beside.nii.gz\n")
+    one = plan_batch([tmp_path / "scans.txt"], tmp_path / "out")
+    assert one.folder == tmp_path / "out"  # the last of many lists may have one line
+    with pytest.raises(VisceraError):
+        plan_batch([tmp_path / f"{'x' * 300}.txt"], tmp_path / "out")
     (tmp_path / "scans.txt").write_text("# nothing\n")
     with pytest.raises(InputError, match="a path a line"):
         plan_batch([tmp_path / "scans.txt"], tmp_path / "out")

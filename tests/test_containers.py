@@ -66,7 +66,7 @@ def test_images_are_small_and_say_what_they_are(images):
     settings = images.settings("viscera-viscera")
     assert settings["User"] == "10001:10001"
     assert settings["Entrypoint"] == ["viscera"]
-    assert "api/health" in str(settings["Healthcheck"])
+    assert "health.py" in str(settings["Healthcheck"])
     assert settings["Labels"]["org.opencontainers.image.licenses"]
 
 

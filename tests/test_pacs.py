@@ -13,7 +13,7 @@ import warnings
 
 import pytest
 
-from viscera.errors import PeerError, UsageError
+from viscera.errors import InputError, PeerError, UsageError
 
 pytest.importorskip("dicomweb_client", reason="needs the extra pacs")
 pytest.importorskip("pynetdicom", reason="needs the extra pacs")
@@ -134,7 +134,7 @@ def test_series_of_an_archive_get_seg_and_rtstruct_there(orthanc, scans, tmp_pat
     assert "2 series: 2 sent" in done.stderr
     assert "SECRET" not in done.stderr.upper()
     check_results(orthanc, scans, tmp_path / "stored")
-    assert not (tmp_path / "out" / "scans").exists()
+    assert list((tmp_path / "out" / "scans").iterdir()) == []
     again = subprocess.run(call, capture_output=True, text=True, check=True)
     assert "2 series: 2 done before" in again.stderr
     assert len(orthanc.get("instances")) == sum(len(list(f.iterdir())) for f in scans) + 4
@@ -215,9 +215,8 @@ def test_a_series_that_has_grown_is_done_again(orthanc, scans, tmp_path, predict
     orthanc.call("instances", files[-1].read_bytes())
     (result,) = run_pacs(server, tmp_path / "out", predictor, PacsOptions())
     assert result.state == "sent", result.error
-    assert Ledger(tmp_path / "out" / ".viscera" / "pacs" / "series.json").is_sent(
-        SERIES[0], len(files)
-    )
+    ledger = Ledger(tmp_path / "out" / ".viscera" / "pacs")
+    assert ledger.get(SERIES[0]) == LedgerEntry("sent", len(files))
 
 
 @pytest.mark.slow
@@ -267,6 +266,8 @@ def test_files_of_credentials(tmp_path):
     assert read_credentials(path) == Credentials("a", "b")
     assert read_credentials(None, {"VISCERA_PACS_TOKEN": "t"}).token == "t"
     assert not read_credentials(None, {})
+    with pytest.raises(UsageError, match="end of a line"):
+        read_credentials(None, {"VISCERA_PACS_TOKEN": "t\n"})
     for text in ('user = "a"', 'user = "a"\npassword = "b"\ntoken = "c"', "secret", "", "user = 3"):
         path.write_text(text)
         with pytest.raises(UsageError):
@@ -300,6 +301,37 @@ def test_redirects_are_not_followed(tmp_path):
         server.server_close()
 
 
+@pytest.mark.parametrize(
+    "answer",
+    ["[1]", "[null]", '[{"0020000D": 5}]', '[{"0020000D": {"Value": {"a": 1}}}]', "{", "[{}]"],
+)
+def test_answers_that_are_no_dicomweb_are_said(answer):
+    import threading
+    from http.server import BaseHTTPRequestHandler, HTTPServer
+
+    class Nonsense(BaseHTTPRequestHandler):
+        def do_GET(self):
+            self.send_response(200)
+            self.send_header("Content-Type", "application/dicom+json")
+            self.send_header("Content-Length", str(len(answer)))
+            self.end_headers()
+            self.wfile.write(answer.encode())
+
+        def log_message(self, *_arguments):
+            """Keep quiet."""
+
+    server = HTTPServer(("127.0.0.1", 0), Nonsense)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    try:
+        address = f"http://127.0.0.1:{server.server_address[1]}/dicom-web"
+        quick = RetryOptions(tries=2, first_wait_s=0.01, timeout_s=2)
+        with pytest.raises(PeerError, match="no DICOMweb, 2 times"):
+            list(DicomWebServer(address, retry=quick).find(SeriesFilter()))
+    finally:
+        server.shutdown()
+        server.server_close()
+
+
 def test_a_filter_takes_what_it_says():
     series = RemoteSeries("1", "2", "CT", 120, "20260105", "CT Abdomen", "portal 1.0")
     assert SeriesFilter().takes(series)
@@ -316,19 +348,17 @@ def test_a_filter_takes_what_it_says():
 
 
 def test_a_ledger_keeps_what_was_done(tmp_path):
-    from viscera.errors import InputError
-
-    ledger = Ledger(tmp_path / "state" / "series.json")
+    ledger = Ledger(tmp_path / "state")
     ledger.note("1.2", LedgerEntry("segmented", 30))
-    Ledger(tmp_path / "state" / "series.json").note("1.3", LedgerEntry("failed", 2, "why"))
+    other = Ledger(tmp_path / "state")  # of another process
+    other.note("1.3", LedgerEntry.of_failure(2, UsageError("a", found="b", remedy="c")))
     ledger.note_sent("1.2")
-    again = Ledger(tmp_path / "state" / "series.json")
-    assert again.is_sent("1.2", 30)
-    assert not again.is_sent("1.2", 31)
-    assert again.get("1.3") == LedgerEntry("failed", 2, "why")
-    (tmp_path / "state" / "series.json").write_text('{"1.2": {"state": "other"}}')
+    assert other.get("1.2") == LedgerEntry("sent", 30)
+    assert ledger.of_state("failed")["1.3"].error().exit_code == 2
+    assert ledger.get("1.4") is None
+    (tmp_path / "state" / "1.2.json").write_text('{"state": "other", "images": 3}')
     with pytest.raises(InputError, match="remove it"):
-        Ledger(tmp_path / "state" / "series.json")
+        ledger.get("1.2")
 
 
 # ---- C-STORE
@@ -400,7 +430,7 @@ def test_a_target_that_is_away_gets_the_results_later_each_once(orthanc, scans, 
     node = listen(target=target)
     me = DicomNode("VISCERA", "127.0.0.1", node.port)
     send_files(sorted(scans[0].iterdir()), me)
-    wait_for(lambda: any("not sent" in text for text in node.events))
+    wait_for(lambda: any("tried again" in text for text in node.events))
     node.stop()
     node = listen(target=DicomNode("ORTHANC", "127.0.0.1", orthanc.dicom))
     wait_for(lambda: any("sent to ORTHANC" in text for text in node.events))
@@ -422,6 +452,78 @@ def test_images_that_come_late_make_the_series_anew(scans, tmp_path, listen):
     assert f"{len(files)} images, segmented" in node.events[1]
     seg = dcmread(tmp_path / "node" / f"{SERIES[0]}_seg.dcm")
     assert len(seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence) == len(files)
+
+
+@pytest.mark.slow
+def test_a_part_that_comes_again_does_not_replace_the_whole(scans, tmp_path, listen):
+    """After the images were deleted; the whole series may come again."""
+    node = listen(keep_s=1.0)
+    me = DicomNode("VISCERA", "127.0.0.1", node.port)
+    files = sorted(scans[0].iterdir())
+    send_files(files, me)
+    folder = tmp_path / "node" / "incoming" / SERIES[0]
+    wait_for(lambda: len(node.events) == 1)
+    wait_for(lambda: not folder.exists())
+    made = (tmp_path / "node" / f"{SERIES[0]}_seg.dcm").read_bytes()
+    send_files(files[:5], me)
+    wait_for(lambda: not folder.exists())
+    assert len(node.events) == 1
+    assert (tmp_path / "node" / f"{SERIES[0]}_seg.dcm").read_bytes() == made
+
+
+@pytest.mark.slow
+def test_a_series_that_the_target_refuses_does_not_hinder_the_next(scans, tmp_path, listen):
+    """The target takes the second series only; the first is tried again and again."""
+    from pynetdicom import AE, evt
+
+    taken = []
+
+    def take(event):
+        refers = event.dataset.get("ReferencedSeriesSequence")
+        if refers and refers[0].SeriesInstanceUID == SERIES[0]:
+            return 0xA900
+        taken.append(event.dataset.Modality)
+        return 0x0000
+
+    entity = AE(ae_title="ARCHIVE")
+    for uid in ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.481.3"):
+        entity.add_supported_context(uid)
+    server = entity.start_server(
+        ("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_STORE, take)]
+    )
+    try:
+        node = listen(target=DicomNode("ARCHIVE", "127.0.0.1", server.server_address[1]))
+        me = DicomNode("VISCERA", "127.0.0.1", node.port)
+        for folder in scans:
+            send_files(sorted(folder.iterdir()), me)
+        wait_for(lambda: any(f"{SERIES[1]}: sent" in text for text in node.events))
+        wait_for(lambda: sum("status 0xa900" in text for text in node.events) >= 2)
+    finally:
+        node.stop()
+        server.shutdown()
+    assert taken == ["SEG", "RTSTRUCT"]
+
+
+@pytest.mark.slow
+def test_a_full_disk_is_waited_for(scans, tmp_path, listen, monkeypatch):
+    """What fails for now is not given up, and its images stay."""
+    from viscera.errors import OutputError
+    from viscera.pacs import listen as module
+
+    real, calls = module.segment_series, []
+
+    def full(*arguments, **options):
+        calls.append(1)
+        if len(calls) < 3:
+            raise OutputError("space", found="a full disk", remedy="make room")
+        real(*arguments, **options)
+
+    monkeypatch.setattr(module, "segment_series", full)
+    node = listen(keep_s=0.5)
+    send_files(sorted(scans[0].iterdir()), DicomNode("VISCERA", "127.0.0.1", node.port))
+    wait_for(lambda: any("segmented" in text for text in node.events))
+    assert [("tried again" in text) for text in node.events] == [True, True, False]
+    assert not (tmp_path / "node" / "failures.csv").exists()
 
 
 def test_what_is_no_image_is_answered_and_left_out(scans, tmp_path, listen):
@@ -454,6 +556,9 @@ def test_a_node_that_others_reach_must_name_them():
     with pytest.raises(UsageError, match="allow"):
         ListenOptions(host="0.0.0.0").check()
     ListenOptions(host="0.0.0.0", allow=("SCANNER",)).check()
+    for title in ("A TITLE THAT IS TOO LONG", "ÄRCHIV", "", " ", "A\\B"):
+        with pytest.raises(UsageError, match="AE titles"):
+            ListenOptions(title=title).check()
 
 
 def test_nodes_are_written_in_one_way():
@@ -466,15 +571,14 @@ def test_nodes_are_written_in_one_way():
         "A@host:0",
         "A@host:99999",
         "x" * 17 + "@h:1",
+        "Ä@h:1",
     ):
         with pytest.raises(UsageError, match="TITLE@HOST:PORT"):
             DicomNode.parse(text)
 
 
 @pytest.mark.slow
-def test_associations_by_tls_need_certificates_of_the_authority(
-    scans, tmp_path, listen, monkeypatch
-):
+def test_associations_by_tls_need_certificates_of_the_authority(scans, tmp_path, listen):
     if shutil.which("openssl") is None:
         pytest.skip("needs openssl, to make certificates")
     from viscera.pacs.tls import TlsFiles
@@ -495,7 +599,6 @@ def test_associations_by_tls_need_certificates_of_the_authority(
     for tls in (None, stranger):
         with pytest.raises(PeerError):
             send_files(files, me, tls=tls)
-    monkeypatch.setattr("viscera.pacs.tls._HANDSHAKE_S", 0.3)
     with socket.create_connection(("127.0.0.1", node.port)):  # says nothing: others go on
         send_files(files, me, tls=known)
     assert len(list((tmp_path / "node" / "incoming").rglob("*.dcm"))) == 1

@@ -1,6 +1,7 @@
 """Every error viscera raises on purpose, and the exit code each one ends in.
 
     VisceraError                    exit code
+      UnexpectedError               1   a bug of ours, where the other cases go on
       UsageError                    2   options or arguments contradict each other
       InputError                    3   a file is unreadable, or is no CT volume
       MissingExtraError             3   a package of an optional extra is not installed
@@ -128,6 +129,27 @@ class VisceraError(Exception):
         """Whole errors cross from one process to another."""
         parts: dict[str, Any] = {"found": self.found, "remedy": self.remedy, "where": self.where}
         return partial(type(self), self.expected, **parts), ()
+
+
+class UnexpectedError(VisceraError):
+    """A bug of ours in one case, while the others go on."""
+
+    exit_code = 1
+
+    @classmethod
+    def of(cls, error: BaseException, where: object = None) -> UnexpectedError:
+        """An error that nobody foresaw; its text is left out, as it may hold what it worked on.
+
+        Args:
+            error: what was raised.
+            where: the case.
+        """
+        return cls(
+            "a run without a fault of viscera's own",
+            found=type(error).__name__,
+            remedy="report it",
+            where=where,
+        )
 
 
 class UsageError(VisceraError):

@@ -7,6 +7,7 @@ run finds it finished.
 
 from __future__ import annotations
 
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -26,13 +27,22 @@ from viscera.batch.run import (
     run_case,
 )
 from viscera.bundle.spec import Precision
-from viscera.errors import PeerError, ResourceError, UsageError, option
+from viscera.errors import (
+    PeerError,
+    ResourceError,
+    UnexpectedError,
+    UsageError,
+    VisceraError,
+    option,
+)
 from viscera.predictor import Predictor
 from viscera.runtime.extras import require_extra
-from viscera.runtime.resources import thread_count
+from viscera.runtime.resources import means_no_memory, no_memory_error, thread_count
 
 _THREADS_A_WORKER = 2
 _RETRIES = 3
+_FIRST_PATIENCE_S = 30.0  # for a scheduler that never was there
+_MOST_ROUNDS = 5
 _RUNNING = threading.Lock()  # one case at a time in a process, whatever Dask's threads
 
 
@@ -133,14 +143,24 @@ def run_batch_on_cluster(
     check_batch(plan, options)
     settings = _from_anywhere(settings, cluster)
     results: dict[BatchCase, CaseResult] = {}
+    patience_s, rounds = min(_FIRST_PATIENCE_S, cluster.patience_s), 0
     while len(results) < len(plan.cases):
         # Again when the scheduler went away: what it had finished is found finished.
         remaining = [case for case in plan.cases if case not in results]
-        with _client(cluster, settings) as client:
+        if rounds == _MOST_ROUNDS:
+            raise PeerError(
+                "a Dask scheduler that stays",
+                found=f"one that went away {rounds} times without a result",
+                remedy="see its log, and run again",
+                where=cluster.scheduler or None,
+            )
+        rounds += 1
+        with _client(cluster, settings, patience_s) as client:
             on_connect(str(client.dashboard_link), len(client.scheduler_info()["workers"]))
             for case, result in _run_cases(client, remaining, settings, options):
-                results[case] = result
+                results[case], rounds = result, 0
                 callbacks.on_result(result)
+        patience_s = cluster.patience_s
     finish_batch(plan, results, options)
     return tuple(results[case] for case in plan.cases)
 
@@ -157,7 +177,9 @@ def _from_anywhere(settings: PredictorSettings, cluster: ClusterOptions) -> Pred
 
 
 @contextmanager
-def _client(cluster: ClusterOptions, settings: PredictorSettings) -> Iterator[Any]:
+def _client(
+    cluster: ClusterOptions, settings: PredictorSettings, patience_s: float
+) -> Iterator[Any]:
     """A client of the scheduler, or of workers that this call starts.
 
     Raises:
@@ -181,25 +203,25 @@ def _client(cluster: ClusterOptions, settings: PredictorSettings) -> Iterator[An
             stack.enter_context(local)
             yield stack.enter_context(Client(local))
             return
-        end_s = time.monotonic() + cluster.patience_s
+        end_s = time.monotonic() + patience_s
         while True:
             try:
-                client = Client(cluster.scheduler, timeout=min(10, cluster.patience_s + 1))
+                client = Client(cluster.scheduler, timeout=min(10, patience_s + 1))
                 break
             except (OSError, TimeoutError) as error:
                 if time.monotonic() > end_s:
                     raise PeerError(
                         "a Dask scheduler",
-                        found=f"none that answers within {cluster.patience_s:.0f} s",
+                        found=f"none that answers within {patience_s:.0f} s",
                         remedy="start it, or check the address and TLS",
                         where=cluster.scheduler,
                     ) from error
                 time.sleep(1)
-            except ValueError as error:  # an address that is none
+            except (ValueError, TypeError, AssertionError) as error:  # Dask's, on such addresses
                 raise UsageError(
                     "the address of a Dask scheduler, such as tcp://10.0.0.1:8786",
                     found=repr(cluster.scheduler),
-                    remedy="write it so",
+                    remedy="write it so; tls:// needs certificates in Dask's configuration",
                 ) from error
         yield stack.enter_context(client)
 
@@ -213,14 +235,14 @@ def _run_cases(
     from distributed import KilledWorker, as_completed
     from distributed.comm import CommClosedError
 
+    run = secrets.token_hex(8)
     futures: Mapping[Any, BatchCase] = {
         client.submit(
             segment_on_worker,
             _absolute(case),
             settings,
             options,
-            key=f"viscera-{case.name}",
-            pure=False,
+            key=f"viscera-{run}-{case.name}",  # other calls may have cases of this name
             retries=_RETRIES,
         ): case
         for case in cases
@@ -229,9 +251,12 @@ def _run_cases(
         case = futures[future]
         try:
             result = future.result()
-        except (CancelledError, CommClosedError, TimeoutError):
-            return
-        except KilledWorker:
+        except (CancelledError, CommClosedError):
+            return  # of the scheduler
+        except Exception as error:  # Dask's own, such as a worker without viscera
+            if not isinstance(error, KilledWorker):
+                yield case, CaseResult(case, error=UnexpectedError.of(error, case.shown))
+                continue
             result = CaseResult(
                 case,
                 error=ResourceError(
@@ -258,8 +283,15 @@ def segment_on_worker(
         settings: of the network, loaded with the first case.
         options: what is done with it.
     """
-    with _RUNNING:
-        return run_case(case, _predictor(_within_limit(settings)), options)
+    try:
+        with _RUNNING:
+            return run_case(case, _predictor(_within_limit(settings)), options)
+    except VisceraError as error:
+        return CaseResult(case, error=error)
+    except Exception as error:  # of this case; the batch goes on
+        if means_no_memory(error):
+            return CaseResult(case, error=no_memory_error(case.shown))
+        return CaseResult(case, error=UnexpectedError.of(error, case.shown))
 
 
 @lru_cache(maxsize=2)

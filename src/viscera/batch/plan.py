@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from viscera.dicom.deidentify import deidentified_name
@@ -13,7 +13,7 @@ from viscera.errors import UsageError, VisceraError, option
 from viscera.io.case_names import distinct_names, numbered_names, result_name
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.io.scan_files import PassedOver, find_all_scans, is_dir, resolved
-from viscera.io.scan_lists import expand_lists
+from viscera.io.scan_lists import expand_lists, is_scan_list
 
 COHORT = "cohort"
 
@@ -30,8 +30,8 @@ class BatchCase:
         is_renamed: it is not called as its file, because that tells the patient.
     """
 
-    source: Path
-    labels_path: Path
+    source: Path = field(repr=False)  # logs of a cluster show cases; paths may name patients
+    labels_path: Path = field(repr=False)
     name: str
     series: str | None = None
     is_renamed: bool = False
@@ -119,6 +119,7 @@ def plan_batch(
     """
     if not inputs:
         raise UsageError("a CT file or a folder", found="none", remedy="name one")
+    many = many or any(map(is_scan_list, inputs))
     inputs = expand_lists(inputs)
     listing = find_all_scans(inputs, outputs=output, whole_series=series is not None)
     files, passed_over = list(listing.scans), listing.passed_over

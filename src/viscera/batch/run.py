@@ -273,7 +273,7 @@ def check_batch(plan: BatchPlan, options: BatchOptions) -> None:
         MissingExtraError: a table needs a package that is not installed.
     """
     assert plan.folder is not None  # a single case has no list of failures
-    check_cohort_tables(options.outputs.cohort)
+    check_cohort_tables(plan.folder, options.outputs.cohort)
     if options.outputs.html:
         check_cohort_page(plan.folder / COHORT_PAGE)
     FailureList(plan.folder / FAILURES, options.outputs.wording)

@@ -205,6 +205,10 @@ def command(
             _print_json(result.report)
         return
     callbacks = BatchCallbacks(lambda case: progress_bar(case.shown, quiet=quiet), show)
+    if cluster and scheduler:
+        raise UsageError(
+            f"{option('cluster')} or {option('scheduler')}", found="both", remedy="pass one of them"
+        )
     if cluster or scheduler:
         place = ClusterOptions(scheduler or "", workers)
         connected = partial(_show_cluster, quiet=quiet)

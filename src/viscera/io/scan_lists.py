@@ -6,9 +6,19 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from viscera.errors import InputError
+from viscera.io.scan_files import is_dir
 from viscera.runtime.small_files import read_text_file
 
 SUFFIX = ".txt"
+
+
+def is_scan_list(path: Path) -> bool:
+    """Whether an input is a list of scans.
+
+    Args:
+        path: of the input.
+    """
+    return path.suffix.lower() == SUFFIX and not is_dir(path)
 
 
 def expand_lists(inputs: Iterable[Path]) -> list[Path]:
@@ -25,7 +35,7 @@ def expand_lists(inputs: Iterable[Path]) -> list[Path]:
     """
     paths = []
     for entry in inputs:
-        if entry.suffix.lower() != SUFFIX or entry.is_dir():
+        if not is_scan_list(entry):
             paths.append(entry)
             continue
         try:

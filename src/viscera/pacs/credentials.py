@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from viscera.errors import UsageError
-from viscera.runtime.small_files import read_file_bytes
+from viscera.runtime.small_files import read_toml_file
 
 USER, PASSWORD, TOKEN = "VISCERA_PACS_USER", "VISCERA_PACS_PASSWORD", "VISCERA_PACS_TOKEN"
 _KEYS = ("user", "password", "token")
-_MOST_BYTES = 100_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +49,13 @@ def read_credentials(
     else:
         values = _read_file(path)
     credentials = Credentials(**values)
+    if not (credentials.token.isascii() and credentials.token.isprintable()):
+        raise UsageError(
+            "a token of letters, digits and signs",
+            found="one with other characters, such as the end of a line",
+            remedy="correct it",
+            where=path,
+        )
     is_half = bool(credentials.user) != bool(credentials.password)
     if is_half or (credentials.user and credentials.token):
         raise UsageError(
@@ -66,12 +71,12 @@ def _read_file(path: Path) -> dict[str, str]:
     remedy = "write a TOML file with user and password, or with token"
     expected = "a file of credentials"
     try:
-        table = tomllib.loads(read_file_bytes(path, most_bytes=_MOST_BYTES).decode())
+        table = read_toml_file(path)
     except OSError as error:
         problem = error.strerror or "a file that cannot be read"
         raise UsageError(expected, found=problem, remedy=remedy, where=path) from error
-    except ValueError as error:  # its text may hold what nobody may read
-        raise UsageError(expected, found="no TOML", remedy=remedy, where=path) from error
+    except ValueError:  # its text may hold what nobody may read
+        raise UsageError(expected, found="no TOML", remedy=remedy, where=path) from None
     unknown = [key for key, value in table.items() if key not in _KEYS or type(value) is not str]
     if unknown or not table:
         problem = f"the key {unknown[0]!r}" if unknown else "an empty one"

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import ipaddress
+import os
 import re
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
@@ -18,12 +19,12 @@ from viscera.pacs.credentials import Credentials
 from viscera.pacs.series_filter import RemoteSeries, SeriesFilter
 from viscera.runtime.atomic_files import not_writable, part_path, remove_part
 from viscera.runtime.extras import require_extra
+from viscera.runtime.resources import disk_is_nearly_full
 
 UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _LONGEST_UID = 64
 _PAGE = 100  # studies of one answer
 _MOST_STUDIES = 100_000
-_SPARE_BYTES = 1_000_000_000  # of the disk, left to others
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
 _T = TypeVar("_T")
 
@@ -80,7 +81,7 @@ class DicomWebServer:
         if credentials and credentials.token:
             session.headers["Authorization"] = f"Bearer {credentials.token}"
         elif credentials and credentials.user:
-            session.auth = (credentials.user, credentials.password)
+            session.auth = (credentials.user.encode(), credentials.password.encode())
         if ca_file is not None:
             if not ca_file.is_file():
                 raise UsageError(
@@ -105,21 +106,24 @@ class DicomWebServer:
         """
         wanted.check()
         for study in self._studies(wanted):
-            uid = _text(study, "0020000D")
-            search = partial(self._client.search_for_series, uid)
-            answers = self._try("the series of a study", search)
-            for answer in answers:
-                series = RemoteSeries(
-                    study=uid,
-                    uid=_text(answer, "0020000E"),
-                    modality=_text(answer, "00080060"),
-                    images=_count(answer, "00201209"),
-                    date=_text(study, "00080020"),
-                    study_description=_text(study, "00081030"),
-                    description=_text(answer, "0008103E"),
-                )
-                if is_uid(series.uid) and wanted.takes(series):
+            search = partial(self._series_of, study)
+            for series in self._try("the series of a study", search):
+                if wanted.takes(series):
                     yield series
+
+    def _series_of(self, study: RemoteSeries) -> list[RemoteSeries]:
+        """All series of a study."""
+        answers = self._client.search_for_series(study.study)
+        return [
+            replace(
+                study,
+                uid=_uid(answer, "0020000E"),
+                modality=_text(answer, "00080060"),
+                images=_count(answer, "00201209"),
+                description=_text(answer, "0008103E"),
+            )
+            for answer in answers
+        ]
 
     def fetch(self, series: RemoteSeries, folder: Path) -> int:
         """Fetch a series into a folder, which appears when all of its images have come.
@@ -148,12 +152,11 @@ class DicomWebServer:
             PeerError: it was not stored.
         """
         from pydicom import dcmread
-        from pydicom.errors import InvalidDicomError
 
         try:
             data = dcmread(path)
             study, uid = data.StudyInstanceUID, data.SOPInstanceUID
-        except (OSError, InvalidDicomError, AttributeError) as error:
+        except Exception as error:  # damaged files make pydicom raise errors of every kind
             raise InputError(
                 "a DICOM file to store", found="another", remedy="name SEG or RTSTRUCT", where=path
             ) from error
@@ -174,24 +177,34 @@ class DicomWebServer:
                 remedy="see the log of the server", where=path.name,
             )  # fmt: skip
 
-    def _studies(self, wanted: SeriesFilter) -> Iterator[dict[str, Any]]:
+    def _studies(self, wanted: SeriesFilter) -> Iterator[RemoteSeries]:
         """Studies, page by page; a server that knows no pages gives all at first."""
         seen: set[str] = set()
         while len(seen) < _MOST_STUDIES:
-            search = partial(
-                self._client.search_for_studies,
-                search_filters=wanted.study_query(),
-                fields=["StudyDescription"],
-                limit=_PAGE,
-                offset=len(seen),
-            )
-            page = self._try("the list of studies", search)
-            new = [study for study in page if _text(study, "0020000D") not in seen]
-            new = [study for study in new if is_uid(_text(study, "0020000D"))]
+            page = self._try("the list of studies", partial(self._page, wanted, len(seen)))
+            new = [study for study in page if study.study not in seen]
             if not new:
                 return
-            seen |= {_text(study, "0020000D") for study in new}
+            seen |= {study.study for study in new}
             yield from new
+
+    def _page(self, wanted: SeriesFilter, offset: int) -> list[RemoteSeries]:
+        """Some studies, their series not known yet."""
+        answers = self._client.search_for_studies(
+            search_filters=wanted.study_query(),
+            fields=["StudyDescription"],
+            limit=_PAGE,
+            offset=offset,
+        )
+        return [
+            RemoteSeries(
+                study=_uid(answer, "0020000D"),
+                uid="",
+                date=_text(answer, "00080020"),
+                study_description=_text(answer, "00081030"),
+            )
+            for answer in answers
+        ]
 
     def _fetch_once(self, series: RemoteSeries, folder: Path) -> int:
         try:
@@ -203,14 +216,11 @@ class DicomWebServer:
         try:
             uids = set()
             as_stored = (("application/dicom", "*"),)
-            for data in self._client.iter_series(series.study, series.uid, media_types=as_stored):
-                uid = str(data.get("SOPInstanceUID", ""))
-                if not is_uid(uid) or str(data.get("SeriesInstanceUID", "")) != series.uid:
-                    raise _IncompleteError("an image of another series")
-                if shutil.disk_usage(aside).free < _SPARE_BYTES:
-                    raise OSError(28, "No space left on device")
-                data.save_as(aside / f"{uid}.dcm", enforce_file_format=True)
-                uids.add(uid)
+            images = self._client.iter_series(series.study, series.uid, media_types=as_stored)
+            while (data := _next_image(images)) is not None:
+                if disk_is_nearly_full(aside):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                uids.add(_save_image(data, series.uid, aside))
             if not uids or len(uids) < series.images:
                 raise _IncompleteError(f"{len(uids)} of {series.images or 'its'} images")
             aside.rename(folder)
@@ -259,7 +269,42 @@ def _line_errors() -> tuple[type[Exception], ...]:
     from pydicom.errors import InvalidDicomError
     from requests import RequestException
 
-    return (RequestException, _IncompleteError, InvalidDicomError, ValueError, KeyError)
+    unreadable = (ValueError, LookupError, TypeError, AttributeError)
+    return (RequestException, _IncompleteError, InvalidDicomError, *unreadable)
+
+
+def _next_image(images: Iterator[Any]) -> Any:
+    """The next image that comes; None after the last.
+
+    Raises:
+        OSError: the line, or the answer's status.
+        _IncompleteError: what came cannot be read.
+    """
+    try:
+        return next(images, None)
+    except OSError:
+        raise
+    except Exception as error:  # damaged ones make pydicom raise errors of every kind
+        raise _IncompleteError("an image that cannot be read") from error
+
+
+def _save_image(data: Any, series: str, folder: Path) -> str:
+    """Write an image under its UID, which is returned.
+
+    Raises:
+        OSError: it cannot be written.
+        _IncompleteError: it is none of this series.
+    """
+    try:
+        uid = str(data.get("SOPInstanceUID", ""))
+        if not is_uid(uid) or str(data.get("SeriesInstanceUID", "")) != series:
+            raise _IncompleteError("an image of another series")
+        data.save_as(folder / f"{uid}.dcm", enforce_file_format=True)
+    except (OSError, _IncompleteError):
+        raise
+    except Exception as error:
+        raise _IncompleteError("an image that cannot be read") from error
+    return uid
 
 
 def _may_pass(error: Exception) -> bool:
@@ -345,11 +390,27 @@ def is_uid(text: str) -> bool:
 
 
 def _text(answer: dict[str, Any], tag: str) -> str:
-    """The value of a tag in DICOM JSON (PS3.18 F.2); empty where there is none."""
+    """The value of a tag in DICOM JSON (PS3.18 F.2); empty where there is none.
+
+    Raises:
+        AttributeError: what came is no DICOM JSON; so do TypeError and LookupError.
+    """
     values: Sequence[Any] = answer.get(tag, {}).get("Value", ()) or ("",)
     return "" if values[0] is None else str(values[0])
 
 
+def _uid(answer: dict[str, Any], tag: str) -> str:
+    """A UID, which is harmless as the name of a folder.
+
+    Raises:
+        ValueError: it is none.
+    """
+    text = _text(answer, tag)
+    if not is_uid(text):
+        raise ValueError("no UID")
+    return text
+
+
 def _count(answer: dict[str, Any], tag: str) -> int:
     text = _text(answer, tag)
-    return int(text) if text.isdecimal() else 0
+    return int(text) if text.isdecimal() and len(text) < 10 else 0

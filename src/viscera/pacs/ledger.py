@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import threading
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from viscera.errors import InputError
-from viscera.runtime.atomic_files import write_text
+from viscera.errors import InputError, VisceraError
+from viscera.runtime.atomic_files import not_writable, write_text
 from viscera.runtime.small_files import read_json_file
 
 State = Literal["segmented", "sent", "failed"]
@@ -23,52 +22,80 @@ class LedgerEntry:
 
     Attributes:
         state: how far it went.
-        images: of which it was done; a series that has grown since is another.
-        error: why it failed.
+        images: of which it was done; a series that has more or fewer now is another.
+        exit_code: of the error why it failed.
+        expected: part of that error.
+        found: likewise.
+        remedy: likewise.
     """
 
     state: State
     images: int
-    error: str = ""
+    exit_code: int = 0
+    expected: str = ""
+    found: str = ""
+    remedy: str = ""
+
+    @classmethod
+    def of_failure(cls, images: int, error: VisceraError) -> LedgerEntry:
+        """The entry of a series that failed.
+
+        Args:
+            images: that it has.
+            error: why.
+        """
+        return cls("failed", images, error.exit_code, error.expected, error.found, error.remedy)
+
+    def error(self) -> VisceraError:
+        """Why it failed."""
+        error = VisceraError(self.expected, found=self.found, remedy=self.remedy)
+        error.exit_code = self.exit_code
+        return error
 
 
 class Ledger:
-    """A file of entries, one a series. It holds UIDs and nothing else about patients.
+    """A folder with a file a series. It holds UIDs and nothing else about patients.
 
-    Safe among threads. Of several processes each series belongs to one, by its lease; each writes
-    an entry upon what the file then holds.
+    Each file is written whole, by whoever has the lease of the series, and read anew each time.
     """
 
-    def __init__(self, path: Path) -> None:
-        """Read what there is.
+    def __init__(self, folder: Path) -> None:
+        """Make the folder.
 
         Args:
-            path: of the file, made when there is something to note.
+            folder: of the files.
 
         Raises:
-            InputError: it is no such file.
+            OutputError: it cannot be made.
         """
-        self._path, self._lock = path, threading.Lock()
-        self._entries = self._read()
+        self._folder = folder
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise not_writable(folder, error) from error
 
     def get(self, uid: str) -> LedgerEntry | None:
         """The entry of a series.
 
         Args:
             uid: Series Instance UID.
-        """
-        with self._lock:
-            return self._entries.get(uid)
 
-    def is_sent(self, uid: str, images: int) -> bool:
-        """Whether all was done with a series of so many images.
-
-        Args:
-            uid: Series Instance UID.
-            images: that it has now.
+        Raises:
+            InputError: its file is another.
         """
-        entry = self.get(uid)
-        return entry is not None and entry.state == "sent" and entry.images == images
+        path = self._folder / f"{uid}.json"
+        if not path.exists():
+            return None
+        with suppress(OSError, ValueError, TypeError):
+            entry = LedgerEntry(**read_json_file(path))
+            if entry.state in STATES and type(entry.images) is int:
+                return entry
+        raise InputError(
+            "a note of viscera's on a series",
+            found="another file",
+            remedy="remove it, and what was done will be done again",
+            where=path,
+        )
 
     def note(self, uid: str, entry: LedgerEntry) -> None:
         """Write an entry.
@@ -80,11 +107,8 @@ class Ledger:
         Raises:
             OutputError: not writable.
         """
-        with self._lock:
-            self._entries = {**self._read(), uid: entry}
-            table = {uid: asdict(entry) for uid, entry in self._entries.items()}
-            self._path.parent.mkdir(parents=True, exist_ok=True)
-            write_text(self._path, json.dumps(table, indent=1) + "\n", overwrite=True)
+        text = json.dumps(asdict(entry), indent=1) + "\n"
+        write_text(self._folder / f"{uid}.json", text, overwrite=True)
 
     def note_sent(self, uid: str) -> None:
         """Note that the results of a series were taken by the other side.
@@ -95,24 +119,19 @@ class Ledger:
         Raises:
             OutputError: not writable.
         """
-        self.note(uid, replace(self._entries[uid], state="sent"))
+        entry = self.get(uid)
+        assert entry is not None
+        self.note(uid, replace(entry, state="sent"))
 
-    def waiting(self) -> list[str]:
-        """Series that were segmented and not sent."""
-        with self._lock:
-            return [uid for uid, entry in self._entries.items() if entry.state == "segmented"]
+    def of_state(self, state: State) -> dict[str, LedgerEntry]:
+        """The series in a state.
 
-    def _read(self) -> dict[str, LedgerEntry]:
-        if not self._path.exists():
-            return {}
-        with suppress(OSError, ValueError, TypeError, KeyError, AttributeError):
-            entries = {
-                uid: LedgerEntry(table["state"], int(table["images"]), str(table["error"]))
-                for uid, table in read_json_file(self._path).items()
-            }
-            if all(entry.state in STATES for entry in entries.values()):
-                return entries
-        raise InputError(
-            "the list of series that viscera keeps", found="another file",
-            remedy="remove it, and what was done will be done again", where=self._path,
-        )  # fmt: skip
+        Args:
+            state: that is asked for.
+
+        Raises:
+            InputError: a file is another.
+        """
+        uids = sorted(path.stem for path in self._folder.glob("[0-9]*.json"))
+        entries = {uid: self.get(uid) for uid in uids}
+        return {uid: entry for uid, entry in entries.items() if entry and entry.state == state}

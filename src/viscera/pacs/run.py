@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from viscera.batch.finished import STATE_FOLDER
 from viscera.batch.run import FAILURES
-from viscera.errors import VisceraError
+from viscera.errors import UnexpectedError, VisceraError
 from viscera.io.failure_list import FailureList
 from viscera.pacs.dicomweb import DicomWebServer
 from viscera.pacs.ledger import Ledger, LedgerEntry
@@ -18,9 +17,10 @@ from viscera.pacs.segment_series import SeriesOptions, files_to_send, segment_se
 from viscera.pacs.series_filter import RemoteSeries, SeriesFilter
 from viscera.predictor import Predictor
 from viscera.runtime.leases import LeaseFolder
+from viscera.runtime.resources import means_no_memory, no_memory_error
 
 SCANS = "scans"
-LEDGER = "pacs/series.json"  # in a folder, so that no case is called so
+LEDGER = "pacs"  # in the folder of a batch's state
 
 
 @dataclass(frozen=True)
@@ -117,17 +117,23 @@ def run_pacs(
         OutputError: not writable.
     """
     options.each.batch.check(predictor)
+    results: list[SeriesResult] = []
+    if options.is_dry:
+        for series in server.find(options.wanted):
+            results.append(SeriesResult(series, "found"))
+            on_result(results[-1])
+        return results
     failures = FailureList(folder / FAILURES, options.each.batch.outputs.wording)
     leases = LeaseFolder(folder / STATE_FOLDER)
     ledger = Ledger(folder / STATE_FOLDER / LEDGER)
-    results = []
-    for series in server.find(options.wanted):
-        result = _run_series(series, server, folder, predictor, options, ledger, leases)
-        if result.error is not None:
-            failures.add(series.uid, result.error)
-        results.append(result)
-        on_result(result)
-    if not options.is_dry:
+    try:
+        for series in server.find(options.wanted):
+            result = _run_series(series, server, folder, predictor, options, ledger, leases)
+            if result.error is not None:
+                failures.add(series.uid, result.error)
+            results.append(result)
+            on_result(result)
+    finally:
         failures.write()
     return results
 
@@ -141,35 +147,38 @@ def _run_series(
     ledger: Ledger,
     leases: LeaseFolder,
 ) -> SeriesResult:
+    """One series; whatever it does, the next one is not hindered."""
     uid, scan = series.uid, folder / SCANS / series.uid
-    earlier = ledger.get(uid)
-    if ledger.is_sent(uid, series.images or (earlier.images if earlier else 0)):
-        return SeriesResult(series, "done before")
-    if options.is_dry:
-        return SeriesResult(series, "found")
     lease = leases.take(f"series-{uid}")
     if lease is None:
         return SeriesResult(series, "held")
     with lease:
         try:
-            is_made = earlier is not None and earlier.state == "segmented"
-            grew = earlier is not None and 0 < earlier.images < series.images
-            if not is_made or grew:
-                if grew:
+            earlier = ledger.get(uid)
+            is_same = earlier is not None and series.images in (0, earlier.images)
+            if earlier is not None and earlier.state == "sent" and is_same:
+                return SeriesResult(series, "done before")
+            paths = files_to_send(uid, folder, options.each)
+            is_made = earlier is not None and earlier.state == "segmented" and is_same
+            if not (is_made and all(path.exists() for path in paths)):
+                if not is_same:
                     shutil.rmtree(scan, ignore_errors=True)
                 images = _count_images(scan) or server.fetch(series, scan)
-                segment_series(scan, uid, folder, predictor, options.each, overwrite=grew)
-                ledger.note(uid, LedgerEntry("segmented", images))
-            for path in files_to_send(uid, folder, options.each):
+                segment_series(
+                    scan, uid, folder, predictor, options.each, overwrite=earlier is not None
+                )
+                ledger.note(uid, LedgerEntry("segmented", series.images or images))
+            for path in paths:
                 server.store(path)
             ledger.note_sent(uid)
         except VisceraError as error:
             return SeriesResult(series, "failed", error)
+        except Exception as error:  # of this series; the next is another
+            problem = no_memory_error(uid) if means_no_memory(error) else UnexpectedError.of(error)
+            return SeriesResult(series, "failed", problem)
         finally:
             if not options.keep_scans:
                 shutil.rmtree(scan, ignore_errors=True)
-                with suppress(OSError):
-                    scan.parent.rmdir()
     return SeriesResult(series, "sent")
 
 

@@ -10,8 +10,10 @@ from pathlib import Path
 from viscera.errors import InputError, PeerError, UsageError
 from viscera.pacs.tls import TlsFiles
 
+# An AE title (PS3.5 6.2): ASCII without the backslash, not blank; `@` ends it here.
+_TITLE = re.compile(r"(?=.*[^ ])[ -?A-\[\]-~]{1,16}")
 _NODE = re.compile(
-    r"(?P<title>[^@\\]{1,16})@(?P<host>\[[0-9a-fA-F:]+\]|[^:@\s]+):(?P<port>\d{1,5})"
+    r"(?P<title>[^@]+)@(?P<host>\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]{1,253}):(?P<port>\d{1,5})"
 )
 _TIMEOUT_S = 30.0
 
@@ -41,7 +43,8 @@ class DicomNode:
             UsageError: it is written otherwise.
         """
         match = _NODE.fullmatch(text)
-        if match is None or not 0 < int(match["port"]) < 65536 or not match["title"].strip():
+        is_node = match is not None and 0 < int(match["port"]) < 65536
+        if match is None or not is_node or not is_title(match["title"]):
             raise UsageError(
                 "a DICOM node such as ORTHANC@127.0.0.1:4242",
                 found=repr(text),
@@ -51,6 +54,19 @@ class DicomNode:
 
     def __str__(self) -> str:
         return f"{self.title}@{self.host}:{self.port}"
+
+
+class NodeAwayError(PeerError):
+    """No association: the node is away, or admits nobody; other files would fare no better."""
+
+
+def is_title(text: str) -> bool:
+    """Whether this can be an AE title.
+
+    Args:
+        text: to look at.
+    """
+    return _TITLE.fullmatch(text) is not None
 
 
 def send_files(
@@ -66,16 +82,17 @@ def send_files(
 
     Raises:
         InputError: a file is no DICOM file.
+        NodeAwayError: there is no association.
         PeerError: the other side did not take all of them.
+        UsageError: files of TLS that cannot be used.
     """
     from pydicom import dcmread
-    from pydicom.errors import InvalidDicomError
     from pynetdicom import AE
 
     try:
         data_sets = [dcmread(path) for path in paths]
         kinds = {(d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in data_sets}
-    except (OSError, InvalidDicomError, AttributeError) as error:
+    except Exception as error:  # damaged files make pydicom raise errors of every kind
         raise InputError(
             "DICOM files to send", found="another", remedy="name SEG or RTSTRUCT", where=paths[0]
         ) from error
@@ -85,9 +102,12 @@ def send_files(
     for sop_class, syntax in sorted(kinds):
         entity.add_requested_context(sop_class, syntax)
     secure = (tls.context(is_server=False), node.host) if tls else None
-    association = entity.associate(node.host, node.port, ae_title=node.title, tls_args=secure)
+    try:
+        association = entity.associate(node.host, node.port, ae_title=node.title, tls_args=secure)
+    except (OSError, ValueError) as error:  # a name that nobody knows
+        raise _away(node, "a host that is not found") from error
     if not association.is_established:
-        raise _refusal(node, "no association", "check title, host and port, and whom it admits")
+        raise _away(node, "no association")
     try:
         for path, data in zip(paths, data_sets, strict=True):
             try:
@@ -101,6 +121,13 @@ def send_files(
                 raise _refusal(node, problem, "see the log of that node")
     finally:
         association.release()
+
+
+def _away(node: DicomNode, problem: str) -> NodeAwayError:
+    remedy = "check title, host and port, and whom it admits"
+    return NodeAwayError(
+        "a node that takes the results", found=problem, remedy=remedy, where=str(node)
+    )
 
 
 def _refusal(node: DicomNode, problem: str, remedy: str) -> PeerError:

@@ -10,22 +10,17 @@ from typing import Any
 
 from viscera.errors import UsageError
 
-_HANDSHAKE_S = 10.0
 
+class _PatientContext(ssl.SSLContext):
+    """A server's context that makes the handshake when the first bytes are read.
 
-class _TimedContext(ssl.SSLContext):
-    """A context whose handshake ends: a caller that is silent must not keep others waiting."""
+    That is in the thread of the association; else callers who are silent would keep others waiting.
+    """
 
     def wrap_socket(self, sock: socket.socket, *arguments: Any, **options: Any) -> ssl.SSLSocket:
-        timeout_s = sock.gettimeout()
-        sock.settimeout(_HANDSHAKE_S)
-        try:
-            wrapped = super().wrap_socket(sock, *arguments, **options)
-        except (OSError, ssl.SSLError):
-            sock.close()
-            raise
-        wrapped.settimeout(timeout_s)
-        return wrapped
+        return super().wrap_socket(
+            sock, *arguments, **{**options, "do_handshake_on_connect": False}
+        )
 
 
 @dataclass(frozen=True)
@@ -51,7 +46,9 @@ class TlsFiles:
         Raises:
             UsageError: a file is none of these.
         """
-        context = _TimedContext(ssl.PROTOCOL_TLS_SERVER if is_server else ssl.PROTOCOL_TLS_CLIENT)
+        context: ssl.SSLContext = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if is_server:
+            context = _PatientContext(ssl.PROTOCOL_TLS_SERVER)
         context.minimum_version = ssl.TLSVersion.TLSv1_2
         try:
             context.load_verify_locations(cafile=str(self.authority))

@@ -9,11 +9,13 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from viscera.errors import UsageError
+from viscera.errors import OutputError, UsageError, option
+from viscera.io.read import path_exists
 from viscera.runtime.atomic_files import atomic_write, write_text
 from viscera.runtime.extras import require_extra
 from viscera.runtime.small_files import read_json_file
 
+_LONGEST_HEADER = 1000  # bytes
 COHORT_TABLES = {"csv": "cohort.csv", "parquet": "cohort.parquet"}
 # Columns and their types; a Parquet file has them even where all values are empty.
 _TYPES: dict[str, type] = {
@@ -35,14 +37,16 @@ _TYPES: dict[str, type] = {
 }
 
 
-def check_cohort_tables(kinds: Iterable[str]) -> None:
+def check_cohort_tables(folder: Path, kinds: Iterable[str]) -> None:
     """Check before the work that tables of these kinds can be written.
 
     Args:
+        folder: of the batch.
         kinds: csv, parquet.
 
     Raises:
         UsageError: no such kind.
+        OutputError: a file of that name exists and is no such table.
         MissingExtraError: pyarrow is not installed.
     """
     for kind in kinds:
@@ -51,6 +55,27 @@ def check_cohort_tables(kinds: Iterable[str]) -> None:
             raise UsageError(f"one of {kinds_text}", found=repr(kind), remedy="choose one")
         if kind == "parquet":
             require_extra("pyarrow")
+        path = folder / COHORT_TABLES[kind]
+        if path_exists(path) and not _is_table(path, kind):
+            raise OutputError(
+                "a place for the table of all cases",
+                found="a file that viscera did not write",
+                remedy=f"rename it, or choose another {option('output')}",
+                where=path,
+            )
+
+
+def _is_table(path: Path, kind: str) -> bool:
+    """Whether a file is a table that this module wrote."""
+    try:
+        if kind == "csv":
+            with path.open("rb") as file:
+                return file.readline(_LONGEST_HEADER).decode().strip() == ",".join(_TYPES)
+        from pyarrow import parquet
+
+        return list(parquet.read_schema(path).names) == list(_TYPES)
+    except (OSError, ValueError):  # pyarrow's errors are ValueErrors
+        return False
 
 
 def report_rows(report_path: Path) -> list[dict[str, Any]]:
@@ -81,7 +106,7 @@ def _rows(report: Mapping[str, Any]) -> list[dict[str, Any]]:
         for name in _TYPES.keys() - of_case.keys() - {"organ"}:
             value = measured.get(name)
             row[name] = "; ".join(value) if isinstance(value, list) else value
-        rows.append({name: row[name] for name in _TYPES})
+        rows.append(_typed(row))
     return rows
 
 
@@ -113,7 +138,7 @@ def write_cohort_table(path: Path, kind: str, rows: list[dict[str, Any]]) -> Non
         bool: pyarrow.bool_(),
     }
     schema = pyarrow.schema([(name, of_type[python]) for name, python in _TYPES.items()])
-    table = pyarrow.Table.from_pylist([_typed(row) for row in rows], schema=schema)
+    table = pyarrow.Table.from_pylist(rows, schema=schema)
     with atomic_write(path, overwrite=True) as file:
         parquet.write_table(table, file)
 

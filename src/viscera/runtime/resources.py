@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -15,6 +16,7 @@ _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+_SPARE_DISK_BYTES = 1_000_000_000
 _UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
 
 
@@ -94,6 +96,16 @@ def _address_space_left_mb() -> float:
             taken = int(status.split("VmSize:")[1].split()[0]) * 1024
             return max(0.0, (limit - taken) / 1e6)
     return float("inf")
+
+
+def disk_is_nearly_full(folder: Path, needs_bytes: int = 0) -> bool:
+    """Whether a disk has less than 1 GB left, which belongs to others.
+
+    Args:
+        folder: on the disk.
+        needs_bytes: that are to be written.
+    """
+    return shutil.disk_usage(folder).free < _SPARE_DISK_BYTES + needs_bytes
 
 
 def means_no_memory(error: BaseException) -> bool:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import errno
 import json
-import shutil
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -30,6 +29,7 @@ from viscera._version import __version__
 from viscera.bundle.read import packaged_bundles
 from viscera.core.organs import ORGANS
 from viscera.errors import ResourceError, VisceraError, command_line_wording
+from viscera.runtime.resources import disk_is_nearly_full
 from viscera.serve.job import ENDED, Job
 from viscera.serve.jobs import JobStateError, JobStore, UnknownSourceError
 from viscera.serve.openapi import openapi_description
@@ -39,7 +39,6 @@ from viscera.serve.settings import ServerSettings
 Handler = Callable[[Request], Awaitable[Response]]
 _STATIC = Path(__file__).parent / "static"
 _MOST_JSON_BYTES = 10_000
-_SPARE_BYTES = 1_000_000_000  # of the disk, left to others
 _LOOK_S = 0.15  # between two looks at a job
 
 
@@ -190,7 +189,7 @@ class _Interface:
         if job.received_bytes > self._settings.most_upload_bytes:
             limit_mb = self._settings.most_upload_bytes / 1e6
             raise HTTPException(413, f"a job takes at most {limit_mb:.0f} MB")
-        if shutil.disk_usage(self._jobs.folder).free < _SPARE_BYTES:
+        if disk_is_nearly_full(self._jobs.folder):
             raise HTTPException(507, "the disk is full")
 
     async def start_job(self, request: Request) -> Response:
