@@ -7,7 +7,7 @@ import shutil
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -135,6 +135,7 @@ class ListeningNode:
         self._stopping = threading.Event()
         self._worker = threading.Thread(target=self._work, daemon=True)
         self._server: Any = None
+        self._unsent = set(self._ledger.of_state("segmented"))
         self._pauses = _Pauses()
         self._keeping = threading.Lock()
         # Bytes of the object that each association is sending.
@@ -236,27 +237,27 @@ class ListeningNode:
     def _work(self) -> None:
         while not self._stopping.wait(_LOOK_S):
             try:
-                folders = sorted((self._folder / INCOMING).iterdir())
-                uids = [folder.name for folder in folders if is_uid(folder.name)]
-                for step in (self._look_at, self._send):
-                    for uid in uids if step == self._look_at else self._unsent():
-                        if self._stopping.is_set():
-                            return
-                        if self._pauses.is_over(uid):
-                            self._try_step(step, uid)
+                for folder in sorted((self._folder / INCOMING).iterdir()):
+                    if is_uid(folder.name):
+                        self._try_step(self._look_at, folder.name)
+                if self._options.target is not None:
+                    for uid in sorted(self._unsent):
+                        self._try_step(self._send, uid)
             except (VisceraError, OSError) as error:  # the folder's own
                 self._on_event(f"the folder: {error}")
                 self._stopping.wait(_FIRST_PAUSE_S)
 
     def _try_step(self, step: Callable[[str], None], uid: str) -> None:
         """A step of one series; if it fails for now, it is tried again later, ever more rarely."""
+        if self._stopping.is_set() or not self._pauses.is_over(uid):
+            return
         try:
             step(uid)
         except (OutputError, PeerError, UsageError, OSError) as error:
             seconds = self._pauses.begin(uid)
             self._on_event(f"series {uid}: tried again in {seconds:.0f} s: {error}")
             if isinstance(error, NodeAwayError):  # others would fare no better
-                for other in self._unsent():
+                for other in self._unsent:
                     self._pauses.begin(other, seconds)
         except Exception as error:  # the node goes on, whatever a scan does
             if means_no_memory(error):
@@ -265,9 +266,6 @@ class ListeningNode:
                 return
             problem = error if isinstance(error, VisceraError) else UnexpectedError.of(error)
             self._fail(uid, problem)
-
-    def _unsent(self) -> list[str]:
-        return [] if self._options.target is None else list(self._ledger.of_state("segmented"))
 
     def _images_of(self, uid: str) -> list[Path]:
         return list((self._folder / INCOMING / uid).glob("[0-9]*.dcm"))
@@ -284,6 +282,8 @@ class ListeningNode:
             is_done = earlier.state != "segmented" or self._options.target is None
             if age_s > self._options.keep_s and is_done:
                 self._delete_images(uid, len(images))
+                if earlier.state == "failed":  # sent again, it is tried again
+                    self._ledger.note(uid, replace(earlier, images=0))
             return
         if 0 <= age_s < self._options.quiet_s:
             return
@@ -293,6 +293,7 @@ class ListeningNode:
             self._options.each, overwrite=earlier is not None,
         )  # fmt: skip
         self._ledger.note(uid, LedgerEntry("segmented", len(images)))
+        self._unsent.add(uid)
         self._pauses.end(uid)
         seconds = time.monotonic() - begun_s
         self._on_event(f"series {uid}: {len(images)} images, segmented in {seconds:.1f} s")
@@ -310,6 +311,7 @@ class ListeningNode:
         paths = files_to_send(uid, self._folder, options.each)
         send_files(paths, target, title=options.title, tls=options.tls)
         self._ledger.note_sent(uid)
+        self._unsent.discard(uid)
         self._pauses.end(uid)
         self._on_event(f"series {uid}: sent to {target}")
 
@@ -317,6 +319,7 @@ class ListeningNode:
         """Note a failure that another try would not mend."""
         wording = self._options.each.batch.outputs.wording
         self._ledger.note(uid, LedgerEntry.of_failure(len(self._images_of(uid)), error))
+        self._unsent.discard(uid)
         failures = FailureList(self._folder / FAILURES, wording)
         for failed, entry in self._ledger.of_state("failed").items():
             failures.add(failed, entry.error())
