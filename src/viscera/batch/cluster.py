@@ -166,7 +166,7 @@ def run_batch_on_cluster(
 
 
 def _from_anywhere(settings: PredictorSettings, cluster: ClusterOptions) -> PredictorSettings:
-    """The same, for processes whose current folder is another."""
+    """The same, for processes in another current folder."""
     bundle = settings.bundle
     if Path(bundle).is_dir():
         bundle = str(Path(bundle).resolve())

@@ -28,7 +28,7 @@ def expand_lists(inputs: Iterable[Path]) -> list[Path]:
     are left out.
 
     Args:
-        inputs: scans, folders, and lists, whose names end in ``.txt``.
+        inputs: scans, folders, and lists; names of lists end in ``.txt``.
 
     Raises:
         InputError: a list that cannot be read, or names nothing.

@@ -30,7 +30,7 @@ class TlsFiles:
     Attributes:
         certificate: of this side.
         key: of the certificate.
-        authority: whose certificates the other side must show.
+        authority: must have signed the certificate of the other side.
     """
 
     certificate: Path

@@ -144,7 +144,7 @@ def write_cohort_table(path: Path, kind: str, rows: list[dict[str, Any]]) -> Non
 
 
 def _typed(row: Mapping[str, Any]) -> dict[str, Any]:
-    """A row whose numbers have the types of their columns."""
+    """A row in which numbers have the types of their columns."""
     return {
         name: None if row[name] is None else of_type(row[name]) for name, of_type in _TYPES.items()
     }
