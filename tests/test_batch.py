@@ -19,8 +19,9 @@ import pytest
 from click.testing import CliRunner
 
 import viscera
+from viscera.batch.options import BatchOptions
+from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import plan_batch
-from viscera.batch.run import BatchOptions, OutputOptions
 from viscera.cli.main import viscera as command
 from viscera.core.phantom import make_phantom
 from viscera.errors import BatchError, OutputError, VisceraError

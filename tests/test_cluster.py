@@ -20,9 +20,9 @@ from viscera.batch.cluster import (
     run_batch_on_cluster,
     segment_on_worker,
 )
+from viscera.batch.options import BatchCallbacks, BatchOptions
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import plan_batch
-from viscera.batch.run import BatchCallbacks, BatchOptions
 from viscera.errors import OutputError, PeerError, UsageError, VisceraError
 from viscera.io.write import write_volume
 

@@ -1,7 +1,7 @@
 from ._version import __version__ as __version__
 from .batch.check_scans import check_scans as check_scans
+from .batch.options import ReadOptions as ReadOptions
 from .batch.outputs import OutputOptions as OutputOptions
-from .batch.run import ReadOptions as ReadOptions
 from .batch.run import segment_batch as segment_batch
 from .bundle.read import read_bundle as read_bundle
 from .bundle.spec import Bundle as Bundle

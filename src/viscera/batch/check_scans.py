@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from viscera.batch.options import ReadOptions
 from viscera.batch.plan import name_cases
-from viscera.batch.run import ReadOptions
 from viscera.core.examination import ScanExamination
 from viscera.errors import VisceraError, Wording, python_wording
 from viscera.findings import Finding

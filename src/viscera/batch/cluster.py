@@ -17,15 +17,10 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+from viscera.batch.batch_files import check_batch, finish_batch
+from viscera.batch.options import BatchCallbacks, BatchOptions, CaseResult
 from viscera.batch.plan import BatchCase, BatchPlan
-from viscera.batch.run import (
-    BatchCallbacks,
-    BatchOptions,
-    CaseResult,
-    check_batch,
-    finish_batch,
-    run_case,
-)
+from viscera.batch.run import run_case
 from viscera.bundle.spec import Precision
 from viscera.errors import (
     PeerError,

@@ -4,170 +4,33 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, contextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from viscera.batch.batch_files import check_batch, finish_batch
 from viscera.batch.finished import STATE_FOLDER, record_path, state_name
+from viscera.batch.options import BatchCallbacks, BatchOptions, CaseResult, ReadOptions
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
 from viscera.core.organs import Organ, select_organs
-from viscera.core.volume import Volume
 from viscera.dicom.deidentify import patient_identity
-from viscera.errors import InputError, OutputError, UsageError, VisceraError, option
+from viscera.errors import InputError, OutputError, VisceraError
 from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
-from viscera.inputs import as_volume
 from viscera.io.content_digest import content_digest
-from viscera.io.failure_list import FailureList
 from viscera.io.read import path_exists
 from viscera.predictor import Predictor
-from viscera.report.cohort_table import (
-    COHORT_TABLES,
-    check_cohort_tables,
-    report_rows,
-    write_cohort_table,
-)
-from viscera.report.html.case_record import read_case_record
-from viscera.report.html.cohort_page import COHORT_PAGE, check_cohort_page, cohort_page
-from viscera.runtime.atomic_files import write_text
 from viscera.runtime.leases import Lease, LeaseFolder
 from viscera.runtime.paths import checked_path
 from viscera.runtime.resources import means_no_memory, no_memory_error
 from viscera.runtime.stages import Progress, Stages
 
-FAILURES = "failures.csv"
 _LOOK_AGAIN_S = 1.0  # at cases that other workers hold
 
 
 class _LeaseLostError(Exception):
     """Another worker took a case over while this one was stopped."""
-
-
-@dataclass(frozen=True)
-class ReadOptions:
-    """How scans are read; all of it shapes the labels.
-
-    Attributes:
-        volume_index: which volume of a 4-D NIfTI, counted from 0.
-        series: DICOM only: Series Instance UID of the one to take.
-        allow_bad_slices: DICOM only: slices that cannot be read are filled.
-        hu_offset: added to every voxel.
-        strict: refuse where something would have to be assumed, or nothing is found.
-    """
-
-    volume_index: int | None = None
-    series: str | None = None
-    allow_bad_slices: bool = False
-    hu_offset: float = 0.0
-    strict: bool = False
-
-    def open(
-        self, source: Path, predictor: Predictor, *, name: str, series: str | None = None
-    ) -> Volume:
-        """Read a scan within the limits of a predictor.
-
-        Args:
-            source: the scan.
-            predictor: that will segment it.
-            name: of the case.
-            series: DICOM only: the one to take where it is known already.
-
-        Raises:
-            VisceraError: see `as_volume`.
-        """
-        return as_volume(
-            source,
-            name=name,
-            volume_index=self.volume_index,
-            series=series or self.series,
-            allow_bad_slices=self.allow_bad_slices,
-            strict=self.strict,
-            memory_limit_mb=predictor.memory_limit_mb,
-            threads=predictor.threads,
-        ).shifted(self.hu_offset)
-
-
-@dataclass(frozen=True)
-class BatchOptions:
-    """What is done with every case of a batch.
-
-    Attributes:
-        organs: organs to keep; all where empty.
-        read: how scans are read.
-        outputs: which files a case leaves.
-        keep_phi: DICOM only: names of results and reports may identify the patient.
-    """
-
-    organs: tuple[Organ, ...] = ()
-    read: ReadOptions = field(default_factory=ReadOptions)
-    outputs: OutputOptions = field(default_factory=OutputOptions)
-    keep_phi: bool = False
-
-    def check(self, predictor: Predictor) -> None:
-        """Check that the options go together, and that the network finds these organs.
-
-        Raises:
-            UsageError: they do not, or it does not.
-        """
-        if self.outputs.labelmap and "dicom_seg" not in self.outputs.output_types:
-            raise UsageError(
-                f"{option('output_types', 'dicom_seg')} beside {option('labelmap')}",
-                found="none",
-                remedy="add it, or leave the other out",
-            )
-        for organ in self.organs:
-            if organ not in predictor.bundle.organs:
-                raise UsageError(
-                    "organs of this bundle",
-                    found=f"{organ.name!r}, which {predictor.bundle.name} does not find",
-                    remedy="see 'viscera info'",
-                )
-
-    def organs_of(self, predictor: Predictor) -> tuple[Organ, ...]:
-        """The organs that results are about."""
-        return self.organs or predictor.bundle.organs
-
-
-@dataclass(frozen=True)
-class CaseResult:
-    """The outcome of a case.
-
-    Attributes:
-        case: the scan.
-        report: of the run; None where it was finished before or failed.
-        error: why it failed.
-    """
-
-    case: BatchCase
-    report: dict[str, Any] | None = None
-    error: VisceraError | None = None
-
-    @property
-    def was_finished(self) -> bool:
-        """Whether an earlier run had done it."""
-        return self.report is None and self.error is None
-
-
-@contextmanager
-def _no_progress(_case: BatchCase) -> Iterator[Progress | None]:
-    yield None
-
-
-@dataclass(frozen=True)
-class BatchCallbacks:
-    """Functions that are called during the work; by default they do nothing.
-
-    Attributes:
-        progress: opens a context around each case, which gives the function that takes the name
-            of the stage and the share done.
-        on_result: takes the result of each case.
-    """
-
-    progress: Callable[[BatchCase], AbstractContextManager[Progress | None]] = _no_progress
-    on_result: Callable[[CaseResult], None] = lambda _result: None
 
 
 def segment_batch(
@@ -258,69 +121,6 @@ def run_batch(
             time.sleep(_LOOK_AGAIN_S)
     finish_batch(plan, results, options)
     return tuple(results[case] for case in plan.cases)
-
-
-def check_batch(plan: BatchPlan, options: BatchOptions) -> None:
-    """Check before the work that the files about a whole batch can be written.
-
-    Args:
-        plan: the cases and their folder.
-        options: what is done with each case.
-
-    Raises:
-        OutputError: the folder is not writable, or holds other files of these names.
-        UsageError: no such kind of table.
-        MissingExtraError: a table needs a package that is not installed.
-    """
-    assert plan.folder is not None  # a single case has no list of failures
-    check_cohort_tables(plan.folder, options.outputs.cohort)
-    if options.outputs.html:
-        check_cohort_page(plan.folder / COHORT_PAGE)
-    FailureList(plan.folder / FAILURES, options.outputs.wording)
-    LeaseFolder(plan.folder / STATE_FOLDER)
-
-
-def finish_batch(
-    plan: BatchPlan, results: Mapping[BatchCase, CaseResult], options: BatchOptions
-) -> None:
-    """Write the files about a whole batch: failures, the table, the page.
-
-    Args:
-        plan: the cases and their folder.
-        results: of each case.
-        options: what was done with each case.
-
-    Raises:
-        OutputError: not writable.
-    """
-    assert plan.folder is not None
-    failures = FailureList(plan.folder / FAILURES, options.outputs.wording)
-    for case in plan.cases:
-        failure = results[case].error
-        if failure is not None:
-            failures.add(case.shown, failure)
-    for item in plan.passed_over:
-        failures.add_passed_over(item.shown(keep_phi=options.keep_phi), item.reason)
-    failures.write()
-    if options.outputs.cohort:
-        rows = [
-            row
-            for case in plan.cases
-            if results[case].error is None
-            for row in report_rows(case.labels_path.with_name(f"{case.name}_report.json"))
-        ]
-        for kind in options.outputs.cohort:
-            write_cohort_table(plan.folder / COHORT_TABLES[kind], kind, rows)
-    if options.outputs.html:
-        pages = [case.labels_path.with_name(f"{case.name}.html") for case in plan.cases]
-        records = {page.name: read_case_record(page) for page in pages}
-        shown = {name: record for name, record in records.items() if record is not None}
-        failed = {
-            c.shown: e.message(options.outputs.wording)
-            for c in plan.cases
-            if (e := results[c].error)
-        }
-        write_text(plan.folder / COHORT_PAGE, cohort_page(shown, failed), overwrite=True)
 
 
 def run_case(

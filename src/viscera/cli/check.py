@@ -55,7 +55,7 @@ def command(
     """
     # Imported once the call is known to make sense: the libraries take time.
     from viscera.batch.check_scans import LOOK, check_scans, checks_csv
-    from viscera.batch.run import ReadOptions
+    from viscera.batch.options import ReadOptions
     from viscera.predictor import Predictor
     from viscera.runtime.atomic_files import check_absent, check_writable, write_text
 

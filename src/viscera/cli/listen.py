@@ -82,8 +82,8 @@ def command(
     again.
     """
     require_extra("pynetdicom", "pydicom", "highdicom")
+    from viscera.batch.options import BatchOptions
     from viscera.batch.outputs import OutputOptions
-    from viscera.batch.run import BatchOptions
     from viscera.pacs.listen import ListeningNode, ListenOptions
     from viscera.pacs.segment_series import SeriesOptions
     from viscera.pacs.send import DicomNode

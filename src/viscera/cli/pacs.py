@@ -116,8 +116,9 @@ def _run(
 
     A second call does only what is missing.
     """
+    from viscera.batch.batch_files import FAILURES
+    from viscera.batch.options import BatchOptions
     from viscera.batch.outputs import OutputOptions
-    from viscera.batch.run import FAILURES, BatchOptions
     from viscera.pacs.run import PacsOptions, run_pacs
     from viscera.pacs.segment_series import SeriesOptions
     from viscera.predictor import Predictor

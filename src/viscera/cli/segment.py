@@ -21,8 +21,8 @@ from viscera.io.failure_list import batch_error
 from viscera.runtime.resources import parse_memory
 
 if TYPE_CHECKING:
+    from viscera.batch.options import BatchOptions, CaseResult
     from viscera.batch.plan import BatchPlan
-    from viscera.batch.run import BatchOptions, CaseResult
 
 _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 
@@ -132,14 +132,9 @@ def command(
     plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
     # Imported once the call is known to make sense: the libraries take time.
     from viscera.batch.cluster import ClusterOptions, PredictorSettings, run_batch_on_cluster
+    from viscera.batch.options import BatchCallbacks, BatchOptions, ReadOptions
     from viscera.batch.outputs import OutputOptions
-    from viscera.batch.run import (
-        BatchCallbacks,
-        BatchOptions,
-        ReadOptions,
-        run_batch,
-        segment_case,
-    )
+    from viscera.batch.run import run_batch, segment_case
 
     options = BatchOptions(
         organs=select_organs(organ_names(subset)),

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 from weakref import WeakKeyDictionary
 
+from viscera.batch.batch_files import FAILURES
 from viscera.batch.finished import STATE_FOLDER
-from viscera.batch.run import FAILURES
 from viscera.errors import (
     OutputError,
     PeerError,

@@ -7,8 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from viscera.batch.batch_files import FAILURES
 from viscera.batch.finished import STATE_FOLDER
-from viscera.batch.run import FAILURES
 from viscera.errors import UnexpectedError, VisceraError
 from viscera.io.failure_list import FailureList
 from viscera.pacs.dicomweb import DicomWebServer

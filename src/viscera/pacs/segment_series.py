@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from viscera.batch.options import BatchOptions
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
-from viscera.batch.run import BatchOptions, run_case
+from viscera.batch.run import run_case
 from viscera.io.output_types import OUTPUT_TYPES
 from viscera.predictor import Predictor
 

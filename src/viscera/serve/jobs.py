@@ -12,9 +12,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
+from viscera.batch.options import BatchOptions
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
-from viscera.batch.run import BatchOptions, segment_case
+from viscera.batch.run import segment_case
 from viscera.bundle.read import packaged_bundles
 from viscera.dicom.read.files import looks_like_dicom
 from viscera.errors import (
