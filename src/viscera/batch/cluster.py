@@ -248,20 +248,20 @@ def _run_cases(
             result = future.result()
         except (CancelledError, CommClosedError):
             return  # of the scheduler
+        except KilledWorker:
+            result = CaseResult(case, error=_no_worker_lived(case))
         except Exception as error:  # Dask's own, such as a worker without viscera
-            if not isinstance(error, KilledWorker):
-                yield case, CaseResult(case, error=UnexpectedError.of(error, case.shown))
-                continue
-            result = CaseResult(
-                case,
-                error=ResourceError(
-                    "a worker that lives until the case is done",
-                    found="workers that died, several times",
-                    remedy=f"give each more memory, or pass {option('low_memory', True)}",
-                    where=case.shown,
-                ),
-            )
+            result = CaseResult(case, error=UnexpectedError.of(error, case.shown))
         yield case, replace(result, case=case)
+
+
+def _no_worker_lived(case: BatchCase) -> ResourceError:
+    return ResourceError(
+        "a worker that lives until the case is done",
+        found="workers that died, several times",
+        remedy=f"give each more memory, or pass {option('low_memory', True)}",
+        where=case.shown,
+    )
 
 
 def _absolute(case: BatchCase) -> BatchCase:

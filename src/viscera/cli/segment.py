@@ -131,6 +131,7 @@ def command(
     bundle = _chosen_bundle(bundle, fast=fast)
     plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
     # Imported once the call is known to make sense: the libraries take time.
+    from viscera.batch.batch_files import FAILURES
     from viscera.batch.cluster import ClusterOptions, PredictorSettings, run_batch_on_cluster
     from viscera.batch.options import BatchCallbacks, BatchOptions, ReadOptions
     from viscera.batch.outputs import OutputOptions
@@ -169,7 +170,6 @@ def command(
         overlap=overlap,
         low_memory=low_memory,
     )
-
     pace = _Pace(len(plan.cases))
 
     def show(result: CaseResult) -> None:
@@ -224,7 +224,7 @@ def command(
     if not quiet:
         echo(_summary(results, len(plan.passed_over)), err=True)
     failed = sum(result.error is not None for result in results)
-    if error := batch_error(failed, len(results), plan.folder / "failures.csv"):
+    if error := batch_error(failed, len(results), plan.folder / FAILURES):
         raise error
 
 

@@ -3,26 +3,23 @@
 from __future__ import annotations
 
 import errno
-import ipaddress
 import os
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
 
-from viscera.errors import InputError, PeerError, UsageError, option
+from viscera.errors import InputError, PeerError, UsageError
 from viscera.pacs.credentials import Credentials
+from viscera.pacs.dicom_json import count_of, is_uid, text_of, uid_of
 from viscera.pacs.series_filter import RemoteSeries, SeriesFilter
+from viscera.pacs.server_address import check_address
 from viscera.runtime.atomic_files import not_writable, part_path, remove_part
 from viscera.runtime.extras import require_extra
 from viscera.runtime.resources import disk_is_nearly_full
 
-UID = re.compile(r"[0-9]+(\.[0-9]+)*")
-_LONGEST_UID = 64
 _PAGE = 100  # studies of one answer
 _MOST_STUDIES = 100_000
 _RETRIED = (408, 425, 429, 500, 502, 503, 504)
@@ -74,7 +71,7 @@ class DicomWebServer:
         import requests
         from dicomweb_client.api import DICOMwebClient
 
-        _check_address(address, credentials, plain_http=plain_http)
+        check_address(address, credentials, plain_http=plain_http)
         session = requests.Session()
         session.trust_env = False  # no proxy and no netrc that somebody else has set
         session.max_redirects = 0
@@ -117,10 +114,10 @@ class DicomWebServer:
         return [
             replace(
                 study,
-                uid=_uid(answer, "0020000E"),
-                modality=_text(answer, "00080060"),
-                images=_count(answer, "00201209"),
-                description=_text(answer, "0008103E"),
+                uid=uid_of(answer, "0020000E"),
+                modality=text_of(answer, "00080060"),
+                images=count_of(answer, "00201209"),
+                description=text_of(answer, "0008103E"),
             )
             for answer in answers
         ]
@@ -198,10 +195,10 @@ class DicomWebServer:
         )
         return [
             RemoteSeries(
-                study=_uid(answer, "0020000D"),
+                study=uid_of(answer, "0020000D"),
                 uid="",
-                date=_text(answer, "00080020"),
-                study_description=_text(answer, "00081030"),
+                date=text_of(answer, "00080020"),
+                study_description=text_of(answer, "00081030"),
             )
             for answer in answers
         ]
@@ -336,81 +333,3 @@ def _problem(error: Exception) -> str:
     if isinstance(error, _IncompleteError):
         return str(error)
     return "an answer that is no DICOMweb"
-
-
-def _check_address(address: str, credentials: Credentials | None, *, plain_http: bool) -> None:
-    """Check an address before anything is sent there.
-
-    Raises:
-        UsageError: see `DicomWebServer`.
-    """
-    try:
-        parts = urlsplit(address)
-        is_address = parts.scheme in ("http", "https") and bool(parts.hostname)
-        _ = parts.port
-    except ValueError:
-        is_address = False
-    if not is_address or parts.query or parts.fragment:
-        raise UsageError(
-            "the address of a DICOMweb server, such as https://pacs.example/dicom-web",
-            found="another text" if "@" in address else repr(address),
-            remedy="write it so",
-        )
-    if parts.username or parts.password:
-        raise UsageError(
-            "an address without user and password, which everybody would see in lists of processes",
-            found="some in the address",
-            remedy=f"set them in the environment, or pass {option('credentials', 'FILE')}",
-        )
-    if credentials and parts.scheme == "http" and not plain_http and not _is_here(parts.hostname):
-        raise UsageError(
-            "https, as plain HTTP shows credentials to everybody on the way",
-            found="http",
-            remedy=f"use https, or pass {option('plain_http')}",
-            where=address,
-        )
-
-
-def _is_here(host: str | None) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host or "").is_loopback
-    except ValueError:
-        return False
-
-
-def is_uid(text: str) -> bool:
-    """Whether this is a UID (PS3.5 9.1), which is harmless as a file's name.
-
-    Args:
-        text: to look at.
-    """
-    return len(text) <= _LONGEST_UID and UID.fullmatch(text) is not None
-
-
-def _text(answer: dict[str, Any], tag: str) -> str:
-    """The value of a tag in DICOM JSON (PS3.18 F.2); empty where there is none.
-
-    Raises:
-        AttributeError: what came is no DICOM JSON; so do TypeError and LookupError.
-    """
-    values: Sequence[Any] = answer.get(tag, {}).get("Value", ()) or ("",)
-    return "" if values[0] is None else str(values[0])
-
-
-def _uid(answer: dict[str, Any], tag: str) -> str:
-    """A UID, which is harmless as the name of a folder.
-
-    Raises:
-        ValueError: it is none.
-    """
-    text = _text(answer, tag)
-    if not is_uid(text):
-        raise ValueError("no UID")
-    return text
-
-
-def _count(answer: dict[str, Any], tag: str) -> int:
-    text = _text(answer, tag)
-    return int(text) if text.isdecimal() and len(text) < 10 else 0

@@ -24,7 +24,7 @@ from viscera.errors import (
     option,
 )
 from viscera.io.failure_list import FailureList
-from viscera.pacs.dicomweb import is_uid
+from viscera.pacs.dicom_json import is_uid
 from viscera.pacs.ledger import Ledger, LedgerEntry
 from viscera.pacs.run import LEDGER
 from viscera.pacs.segment_series import SeriesOptions, files_to_send, segment_series
