@@ -246,7 +246,8 @@ class DicomWebServer:
             if attempt < self._retry.tries:
                 time.sleep(wait_s)
                 wait_s *= 2
-        raise self._error(what, f"{problem}, {self._retry.tries} times")
+        times = f", {self._retry.tries} times" if self._retry.tries > 1 else ""
+        raise self._error(what, problem + times)
 
     def _error(self, what: str, problem: str) -> PeerError:
         return PeerError(
