@@ -54,7 +54,7 @@ def test_reads_a_slice_bundle(tmp_path):
         ("window_hu = [-1000.0, 1000.0]", "window_hu = [10, 10]", "a rising window_hu"),
         ("window_hu = [-1000.0, 1000.0]", "", "the key 'input.window_hu'"),
         ("'background'", "'backgruond'", "begin with background"),
-        ("'liver'", "'spleen'", "each organ once"),
+        ("'liver'", "'spleen'", "each structure once"),
         ("format = 1", "format = 99", "update viscera"),
         ("format = 1", "format = 'one'", "format = 1"),
         ("format = 1", "", "format = 1"),

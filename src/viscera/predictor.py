@@ -30,6 +30,7 @@ from viscera.inference.network import Network
 from viscera.inference.windows import widen_to_windows
 from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
+from viscera.localise.organs_seen import LookAgreement, OrgansSeen
 from viscera.localise.preprocess import crop_to_box, preprocess
 from viscera.postprocess.chain import postprocess
 from viscera.quality.features import organ_features
@@ -201,7 +202,9 @@ class Predictor:
                 engine.release_memory()
                 del planes
         with stages.stage("postprocess"):
-            cleaned = postprocess(labels, upright.affine, self.bundle.postprocess)
+            cleaned = postprocess(
+                labels, upright.affine, self.bundle.postprocess, self.bundle.label_table
+            )
             findings += cleaned.findings
         on_grid = labels  # of the scan itself; a straightened one has air around it
         if upright is not volume:
@@ -211,7 +214,7 @@ class Predictor:
                 self.bundle.organs,
                 witness.organs(),
                 cleaned.pieces,
-                None if seen is None else seen.agreement(labels),
+                None if seen is None else self._agreement(seen, labels),
                 affine=upright.affine,
                 shape=upright.shape,
                 cut_organs=cut_organs(on_grid, self.bundle.organs),
@@ -224,12 +227,14 @@ class Predictor:
                 features,
                 cut_findings=cut_findings(on_grid, volume.affine, self.bundle.organs),
                 slices=(volume.shape[volume.affine.slice_axis], volume.affine.plane_distance_mm),
+                table=self.bundle.label_table,
             )
             findings += examination.findings
             quality = judge_organs(
                 features,
                 network=self.bundle.name,
                 doubts={finding.code for finding in examination.findings},
+                table=self.bundle.label_table,
             )
         labels = on_grid
         findings += self._result_findings(engine, labels, volume, strict=strict)
@@ -239,6 +244,7 @@ class Predictor:
             labels=labels,
             volume=volume,
             organs=self.bundle.organs,
+            label_table=self.bundle.label_table,
             quality=quality,
             examination=examination,
             findings=tuple(findings),
@@ -309,6 +315,13 @@ class Predictor:
             grids.append(self._look.grid(volume))
         return MemoryPlan(self.bundle, volume, self.memory_limit_mb, self.low_memory, tuple(grids))
 
+    def _agreement(self, seen: OrgansSeen, labels: Labels) -> dict[int, LookAgreement] | None:
+        """How labels agree with the first look; None where their numbers mean other structures."""
+        look = self._look
+        if look is None or look.network.bundle.label_table != self.bundle.label_table:
+            return None
+        return seen.agreement(labels)
+
     def _load(self) -> Engine:
         """Load all networks; the engine of the bundle's own."""
         if self._look is not None:
@@ -339,6 +352,18 @@ class Predictor:
             findings.append(Finding("warning", "bundle", self.bundle.about.warning))
         if labels.any():
             return findings
+        if not self.bundle.has_thirteen_organs:
+            message = "none of the network's structures was found: the labels are empty"
+            hint = "check that this is a CT of the part of the body that the network knows, in HU"
+            if strict:
+                names = ", ".join(organ.name for organ in self.bundle.organs[:8])
+                raise NothingToSegmentError(
+                    f"a CT that shows structures of {self.bundle.name}, such as {names}",
+                    found="none of them",
+                    remedy="check that the network is meant for this part of the body",
+                    where=volume.name,
+                )
+            return [*findings, Finding("warning", "nothing-found", message, hint)]
         if strict:
             raise NothingToSegmentError(
                 "an abdominal CT",

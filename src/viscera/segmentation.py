@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from viscera.core.affine import Affine
 from viscera.core.examination import ScanExamination
 from viscera.core.organ_quality import OrganQuality
-from viscera.core.organs import ORGANS_BY_ID, Organ, select_organs
+from viscera.core.organs import FLARE13, LabelTable, Organ
 from viscera.core.volume import Labels, Volume, keep_labels
 from viscera.findings import Finding
 from viscera.runtime.paths import checked_path
@@ -28,7 +28,7 @@ class Segmentation:
     """Labels of a volume, on its own grid.
 
     Attributes:
-        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `viscera.ORGANS`.
+        labels: [i, j, k] uint8; 0 is background, organs are numbered as in `label_table`.
         volume: the CT that was segmented; its affine is the labels' affine.
         organs: those that the network can find, present in the scan or not.
         quality: how far each organ can be trusted, by its name.
@@ -36,6 +36,7 @@ class Segmentation:
         findings: what was noticed from reading to the result, the examination's among them.
         provenance: what made it: versions, bundle, engine and grid, JSON-ready.
         stages: seconds and peak memory of every stage.
+        label_table: what the labels mean; the thirteen organs, or the structures of the bundle.
     """
 
     labels: Labels
@@ -46,6 +47,7 @@ class Segmentation:
     findings: tuple[Finding, ...] = ()
     provenance: dict[str, Any] = field(default_factory=dict)
     stages: Stages | None = None
+    label_table: LabelTable = FLARE13
 
     def __repr__(self) -> str:
         organs_found = sum(1 for volume_ml in self.volumes_ml().values() if volume_ml)
@@ -65,9 +67,9 @@ class Segmentation:
         Raises:
             UsageError: no such organ.
         """
-        if isinstance(organ, int) and organ in ORGANS_BY_ID:
+        if isinstance(organ, int) and organ in self.label_table.by_id:
             return np.asarray(self.labels == organ)
-        (selected,) = select_organs([str(organ)])
+        (selected,) = self.label_table.select([str(organ)])
         return np.asarray(self.labels == selected.id)
 
     def volumes_ml(self) -> dict[str, float]:
@@ -96,7 +98,7 @@ class Segmentation:
         Raises:
             UsageError: no such organ.
         """
-        selected = select_organs(o if isinstance(o, str) else o.name for o in organs)
+        selected = self.label_table.select(o if isinstance(o, str) else o.name for o in organs)
         return replace(
             self,
             labels=keep_labels(self.labels, {organ.id for organ in selected}),

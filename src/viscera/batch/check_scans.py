@@ -26,7 +26,9 @@ _COLUMNS = (
     "noise_hu", "whole", "cut", "not_seen", "outside", "warnings", "notes", "error",
 )  # fmt: skip
 # Of a result, not of a scan.
-_NOT_OF_SCANS = frozenset({"bundle", "pieces-removed", "organs-removed", "sides", "no-abdomen"})
+_NOT_OF_SCANS = frozenset(
+    {"bundle", "pieces-removed", "organs-removed", "sides", "no-abdomen", "nothing-found"}
+)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
 from viscera.core.organs import Organ
 from viscera.core.volume import Volume
+from viscera.dicom.write.seg import require_codes
 from viscera.errors import UsageError, VisceraError, option
 from viscera.inputs import as_volume
 from viscera.predictor import Predictor
@@ -82,7 +83,7 @@ class BatchOptions:
         """Check that the options go together, and that the network finds these organs.
 
         Raises:
-            UsageError: they do not, or it does not.
+            UsageError: they do not, or it does not; or DICOM SEG of structures without codes.
         """
         if self.outputs.labelmap and "dicom_seg" not in self.outputs.output_types:
             raise UsageError(
@@ -97,6 +98,8 @@ class BatchOptions:
                     found=f"{organ.name!r}, which {predictor.bundle.name} does not find",
                     remedy="see 'viscera info'",
                 )
+        if "dicom_seg" in self.outputs.output_types:
+            require_codes(self.organs_of(predictor))
 
     def organs_of(self, predictor: Predictor) -> tuple[Organ, ...]:
         """The organs that results are about."""

@@ -14,7 +14,7 @@ from viscera.batch.finished import STATE_FOLDER, record_path, state_name
 from viscera.batch.options import BatchCallbacks, BatchOptions, CaseResult, ReadOptions
 from viscera.batch.outputs import CaseOutputs, OutputOptions
 from viscera.batch.plan import BatchCase, BatchPlan, plan_batch
-from viscera.core.organs import Organ, select_organs
+from viscera.core.organs import Organ
 from viscera.dicom.deidentify import patient_identity
 from viscera.errors import InputError, OutputError, VisceraError
 from viscera.inference.memory_plan import MemoryPlan, preview_peak_mb
@@ -67,7 +67,9 @@ def segment_batch(
         NothingToSegmentError: no scan at all.
         OutputError: the folder is not writable.
     """
-    selected = select_organs(o if isinstance(o, str) else o.name for o in organs)
+    predictor = predictor or Predictor()
+    names = (o if isinstance(o, str) else o.name for o in organs)
+    selected = predictor.bundle.label_table.select(names)
     options = BatchOptions(
         selected, read or ReadOptions(), outputs or OutputOptions(), keep_phi=keep_phi
     )
@@ -79,7 +81,7 @@ def segment_batch(
         keep_phi=keep_phi,
         many=True,
     )
-    return run_batch(plan, predictor or Predictor(), options, callbacks or BatchCallbacks())
+    return run_batch(plan, predictor, options, callbacks or BatchCallbacks())
 
 
 def run_batch(

@@ -12,7 +12,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import Literal
 
-from viscera.core.organs import ORGANS_BY_NAME, Organ
+from viscera.bundle.structures import RegionSettings, StructureSettings, table_of_labels
+from viscera.core.organs import FLARE13, LabelTable, Organ
 from viscera.errors import UsageError
 
 FORMAT = 1
@@ -182,9 +183,6 @@ class PostprocessStep:
     beside: tuple[str, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in (*(self.organs or ()), *(self.beside or ())):
-            if name not in ORGANS_BY_NAME:
-                raise UsageError("organs by name", found=f"{name!r}", remedy=_REMEDY)
         if self.size < 1 or self.size % 2 == 0:
             raise UsageError("an odd size", found=f"{self.size}", remedy=_REMEDY)
         if self.size != 3 and self.step != "closing":
@@ -257,8 +255,11 @@ class Bundle:
     Attributes:
         format: version of this description.
         name: architecture.weights.
-        labels: what each output channel means: background first, then organs' names; `other`
-            is a structure that viscera does not report.
+        labels: what each output channel means: background first, then names of organs or of
+            other structures; `other` is one that viscera does not report.
+        structures: what is known of those that are none of the thirteen organs. With any, labels
+            are numbered by their place, or as these say; without, as the thirteen organs are.
+        regions: structures that are evaluated as one.
         look: which part of a scan the network sees; where absent, the body's outline says.
         folder: where bundle.toml lies.
     """
@@ -272,6 +273,8 @@ class Bundle:
     slices: Slices | None = None
     look: LookSettings | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
+    structures: tuple[StructureSettings, ...] = ()
+    regions: tuple[RegionSettings, ...] = ()
     about: BundleInfo = field(default_factory=BundleInfo)
     folder: Path = Path()
 
@@ -295,14 +298,15 @@ class Bundle:
                 found=f"{list(self.labels[:1])}",
                 remedy=_REMEDY,
             )
-        for name in self.labels[1:]:
-            if name not in ORGANS_BY_NAME and name != "other":
-                raise UsageError(
-                    "labels that are organs' names or 'other'", found=f"{name!r}", remedy=_REMEDY
-                )
-        organs = [name for name in self.labels[1:] if name != "other"]
-        if len(set(organs)) < len(organs):
-            raise UsageError("each organ once in labels", found="a repetition", remedy=_REMEDY)
+        table = self.label_table  # refuses labels that mean nothing
+        for step in self.postprocess:
+            for name in (*(step.organs or ()), *(step.beside or ())):
+                if name not in table.by_name:
+                    raise UsageError(
+                        "structures of this bundle by name",
+                        found=f"{name!r} in {step.step}",
+                        remedy=_REMEDY,
+                    )
 
     @cached_property
     def model_path(self) -> Path:
@@ -315,12 +319,22 @@ class Bundle:
         return self.slices.stack if self.slices else 1
 
     @cached_property
+    def label_table(self) -> LabelTable:
+        """What labels mean: the thirteen organs, or this bundle's structures."""
+        return table_of_labels(self.name, self.labels, self.structures, self.regions)
+
+    @cached_property
     def organs(self) -> tuple[Organ, ...]:
-        """Organs that this network can find, in label order."""
-        organs = [ORGANS_BY_NAME[name] for name in self.labels if name in ORGANS_BY_NAME]
-        return tuple(sorted(organs, key=lambda organ: organ.id))
+        """Organs and structures that this network can find, in label order."""
+        return tuple(organ for organ in self.label_table.organs if organ.name in self.labels)
+
+    @property
+    def has_thirteen_organs(self) -> bool:
+        """Whether its labels are numbered as the thirteen organs."""
+        return self.label_table is FLARE13
 
     @cached_property
     def label_ids(self) -> tuple[int, ...]:
         """Label id of each output channel; 0 for background and `other`."""
-        return tuple(ORGANS_BY_NAME[n].id if n in ORGANS_BY_NAME else 0 for n in self.labels)
+        by_name = self.label_table.by_name
+        return tuple(by_name[name].id if name in by_name else 0 for name in self.labels)

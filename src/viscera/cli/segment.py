@@ -12,10 +12,10 @@ import click
 from click.core import ParameterSource
 
 from viscera.batch.plan import plan_batch
+from viscera.bundle.read import read_bundle
 from viscera.cli._shared.options import BUNDLE, PATH, NameChoice, organ_names, subset
 from viscera.cli._shared.progress import progress_bar
 from viscera.cli._shared.terminal import echo
-from viscera.core.organs import ORGANS, select_organs
 from viscera.errors import UsageError, command_line_wording, option
 from viscera.io.failure_list import batch_error
 from viscera.runtime.resources import parse_memory
@@ -78,7 +78,7 @@ _MOST_NAMED = 20  # passed-over files on the screen; failures.csv names all
 @click.option("--cluster", type=NameChoice(["local"]), help="A worker for every two CPUs, on Dask.")
 @click.option("--workers", type=click.IntRange(1), help="How many; with --cluster local.")
 @click.option("--scheduler", metavar="ADDRESS", help="Workers of this Dask scheduler.")
-@click.option("--list-classes", is_flag=True, help="List the organs and end.")
+@click.option("--list-classes", is_flag=True, help="List what the network finds, and end.")
 @click.option("--json", "as_json", is_flag=True, help="Print the reports as JSON to stdout.")
 @click.option("-q", "--quiet", is_flag=True, help="Print errors only.")
 @click.option("-v", "--verbose", is_flag=True, help="Print seconds and memory of each stage.")
@@ -125,10 +125,10 @@ def command(
     or folders in which such scans lie at any depth. The labels lie on the grid of each scan. A
     second call does only what is missing; several may share one output folder.
     """
-    if list_classes:
-        _list_classes(as_json=as_json)
-        return
     bundle = _chosen_bundle(bundle, fast=fast)
+    if list_classes:
+        _list_classes(bundle, as_json=as_json)
+        return
     plan = plan_batch([*inputs, *more], output, series=series, keep_phi=keep_phi)
     # Imported once the call is known to make sense: the libraries take time.
     from viscera.batch.batch_files import FAILURES
@@ -137,8 +137,10 @@ def command(
     from viscera.batch.outputs import OutputOptions
     from viscera.batch.run import run_batch, segment_case
 
+    names = organ_names(subset)
+    organs = read_bundle(bundle).label_table.select(names) if names else ()
     options = BatchOptions(
-        organs=select_organs(organ_names(subset)),
+        organs=organs,
         read=ReadOptions(
             volume_index=volume_index,
             series=series,
@@ -339,9 +341,10 @@ def _chosen_bundle(bundle: str, *, fast: bool) -> str:
     return "fast"
 
 
-def _list_classes(*, as_json: bool) -> None:
+def _list_classes(bundle: str, *, as_json: bool) -> None:
+    organs = read_bundle(bundle).organs
     if as_json:
-        _print_json({organ.id: organ.name for organ in ORGANS})
+        _print_json({organ.id: organ.name for organ in organs})
         return
-    for organ in ORGANS:
+    for organ in organs:
         echo(f"{organ.id:2d} {organ.name}")

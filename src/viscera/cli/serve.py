@@ -29,6 +29,14 @@ from viscera.runtime.resources import parse_memory
 )
 @click.option("--data", type=PATH, help="Calls may name scans below this folder.")
 @click.option(
+    "-b",
+    "--bundle",
+    "bundles",
+    type=PATH,
+    multiple=True,
+    help="Also offer the network in this folder; may be repeated.",
+)
+@click.option(
     "--keep",
     type=click.FloatRange(1),
     default=60,
@@ -50,6 +58,7 @@ def command(
     host: str,
     token: str | None,
     data: Path | None,
+    bundles: tuple[Path, ...],
     keep: float,
     most_upload: str,
     threads: int | None,
@@ -70,6 +79,7 @@ def command(
         host=host,
         port=port,
         data=data,
+        bundles=bundles,
         keep_s=60 * keep,
         most_upload_bytes=round(parse_memory(most_upload) * 1e6),
         **({"token": token, "is_token_given": True} if token else {}),  # type: ignore[arg-type]

@@ -9,6 +9,7 @@ import numpy as np
 from viscera.core.volume import Labels
 
 Box = tuple[slice, slice, slice]
+_MOST_BITS = 16  # labels that are looked for in one pass
 
 
 def whole_box(shape: tuple[int, int, int]) -> Box:
@@ -61,8 +62,12 @@ def organ_boxes(labels: Labels, ids: Sequence[int]) -> dict[int, Box]:
 
     Args:
         labels: [i, j, k] uint8 label map.
-        ids: at most 16 labels.
+        ids: of labels.
     """
+    if len(ids) > _MOST_BITS:
+        starts = range(0, len(ids), _MOST_BITS)
+        groups = (organ_boxes(labels, ids[start : start + _MOST_BITS]) for start in starts)
+        return {label: box for group in groups for label, box in group.items()}
     box = organ_box(labels)
     if box is None:
         return {}

@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 
 from viscera.core.affine import Affine
 from viscera.core.examination import ScanExamination
+from viscera.core.organs import FLARE13, LabelTable, labels_of_thirteen
 from viscera.core.volume import Labels
 from viscera.examine.contrast_phase import contrast_phase, median_hus
 from viscera.examine.coverage import body_parts, organ_coverage
@@ -25,6 +26,7 @@ def examine_scan(
     *,
     cut_findings: Sequence[Finding],
     slices: tuple[int, float],
+    table: LabelTable = FLARE13,
 ) -> ScanExamination:
     """What a scan shows, and in what state it is.
 
@@ -35,10 +37,14 @@ def examine_scan(
         features: of each organ.
         cut_findings: which organs the scan's ends cut, see `viscera.examine.coverage`.
         slices: how many there are, and the distance of their planes in mm.
+        table: of the labels; anatomy is known of the thirteen organs among them.
     """
     # x to the patient's left, y to the back, z to the head, however the network wants it.
     turn, spacing_mm = overview.towards(affine, "LPS")
-    hu, seen = turn.view(overview.hu), turn.view(overview.sampled(labels))
+    hu, seen = (
+        turn.view(overview.hu),
+        turn.view(labels_of_thirteen(overview.sampled(labels), table)),
+    )
     body = body_mask(hu > DENSE_HU, spacing_mm[1:])
     lungs = lung_mask(hu, body)
     medians, noise = median_hus(hu, seen), noise_hu(hu, seen, body)

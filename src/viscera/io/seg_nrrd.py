@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from viscera.core.organs import LATERALITY_CODES, SNOMED_CATEGORY, Organ
+from viscera.core.organs import LATERALITY_CODES, Organ
 from viscera.core.volume import Labels, Volume
 from viscera.runtime.atomic_files import atomic_write
 
@@ -66,17 +66,19 @@ def write_seg_nrrd(
 
 def _segment(organ: Organ, extent: str) -> dict[str, str]:
     """What Slicer keeps of one segment."""
-    kind = f"SCT^{organ.snomed}^{organ.structure}"
-    laterality = (
-        "^^"
-        if organ.laterality is None
-        else "SCT^{}^{}".format(*LATERALITY_CODES[organ.laterality])
-    )
-    terms = (
-        "Segmentation category and type - 3D Slicer General Anatomy list"
-        f"~SCT^{'^'.join(SNOMED_CATEGORY)}~{kind}~{laterality}"
-        "~Anatomic codes - DICOM master list~^^~^^"
-    )
+    tags = "Segmentation.Status:completed|"
+    if organ.snomed is not None:
+        kind = f"SCT^{organ.snomed}^{organ.structure}"
+        laterality = (
+            "^^"
+            if organ.laterality is None
+            else "SCT^{}^{}".format(*LATERALITY_CODES[organ.laterality])
+        )
+        tags += (
+            "TerminologyEntry:Segmentation category and type - 3D Slicer General Anatomy list"
+            f"~SCT^{'^'.join(organ.category)}~{kind}~{laterality}"
+            "~Anatomic codes - DICOM master list~^^~^^|"
+        )
     return {
         "ID": organ.name,
         "Name": organ.title,
@@ -86,5 +88,5 @@ def _segment(organ: Organ, extent: str) -> dict[str, str]:
         "LabelValue": str(organ.id),
         "Layer": "0",
         "Extent": extent,
-        "Tags": f"Segmentation.Status:completed|TerminologyEntry:{terms}|",
+        "Tags": tags,
     }

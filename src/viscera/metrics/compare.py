@@ -19,6 +19,7 @@ from viscera.metrics.surface import find_surfaces
 from viscera.metrics.surface_agreement import SurfaceAgreement, SurfaceDistances
 
 _MANY_CHANGES = 3_000_000
+_MOST_TOGETHER = 15  # of labels, see `find_distances`
 
 
 def compare_labels(
@@ -32,7 +33,7 @@ def compare_labels(
     """Compare two label maps on one grid.
 
     Args:
-        prediction: [i, j, k] uint8, FLARE's ids, nothing above 13; Fortran order is fastest.
+        prediction: [i, j, k] uint8, labels of these organs; Fortran order is fastest.
         truth: the same.
         spacing_mm: voxel size along i, j, k.
         organs: which to compare.
@@ -44,13 +45,14 @@ def compare_labels(
     """
     box = organ_box(prediction, truth) or np.s_[:1, :1, :1]
     prediction, truth = prediction[box], truth[box]
-    counts = count_voxels(prediction, truth)
+    highest = max(organ.id for organ in organs)
+    counts = count_voxels(prediction, truth, highest=highest)
     predicted_voxels, true_voxels = counts.sum(axis=1), counts.sum(axis=0)
     voxel_ml = math.prod(spacing_mm) / 1000
     in_both = {o.id for o in organs if predicted_voxels[o.id] and true_voxels[o.id]}
     if protocol == "flare24":
         prediction, truth = cut_to_truth_slices(prediction, truth, in_both)
-        counts = count_voxels(prediction, truth)
+        counts = count_voxels(prediction, truth, highest=highest)
     compared_predicted, compared_true = counts.sum(axis=1), counts.sum(axis=0)
     compared = {label for label in in_both if compared_predicted[label] and compared_true[label]}
     if set(np.flatnonzero(compared_true + compared_predicted)) - {0} != compared:
@@ -118,4 +120,6 @@ def _organ_groups(prediction: Labels, truth: Labels, labels: set[int]) -> list[s
         for label_map in (prediction, truth)
         for plane in label_map.T
     )
-    return [labels] if changes < _MANY_CHANGES else [{label} for label in sorted(labels)]
+    ordered = sorted(labels)
+    size = _MOST_TOGETHER if changes < _MANY_CHANGES else 1
+    return [set(ordered[start : start + size]) for start in range(0, len(ordered), size)]

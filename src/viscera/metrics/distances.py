@@ -30,7 +30,7 @@ def find_distances(
     rounding pushes none of exactly a tolerance beyond it.
 
     Args:
-        surfaces: by label, 1 to 15, all of one grid.
+        surfaces: by label, 15 labels at most, all of one grid.
         others: of the same grid and the same labels.
         spacing_mm: voxel size along i, j, k.
 
@@ -45,12 +45,13 @@ def find_distances(
     frame = int(np.abs(steps).max())
     # Zeroed pages that nothing is written to take no memory: it grows with the surfaces only.
     present = np.zeros(shape[0] * shape[1] * shape[2] + 2 * frame, dtype=np.uint16)
+    bit_of = {label: np.uint16(1 << n) for n, label in enumerate(sorted(others))}
     for label, other in others.items():
-        present[other.cells + frame] |= np.uint16(1 << label)
+        present[other.cells + frame] |= bit_of[label]
 
     cells = np.concatenate([surface.cells for surface in surfaces.values()]) + frame
     bits = np.repeat(
-        np.array([1 << label for label in surfaces], dtype=np.uint16),
+        np.array([bit_of[label] for label in surfaces], dtype=np.uint16),
         [len(surface) for surface in surfaces.values()],
     )
     distances = np.full(len(cells), np.inf)

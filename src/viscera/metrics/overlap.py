@@ -7,24 +7,28 @@ from numpy.typing import NDArray
 
 from viscera.core.volume import Labels
 
-_LABELS = 16
+_FEW_LABELS, _ALL_LABELS = 16, 256
 
 
-def count_voxels(prediction: Labels, truth: Labels) -> NDArray[np.int64]:
+def count_voxels(prediction: Labels, truth: Labels, *, highest: int = 0) -> NDArray[np.int64]:
     """How many voxels carry each pair of labels; background with background is left at 0.
 
     Args:
-        prediction: [i, j, k] uint8, labels 0 to 15.
+        prediction: [i, j, k] uint8.
         truth: the same shape.
+        highest: label that the result must have, whether the maps have it or not.
 
     Returns:
-        (16, 16) [prediction, truth].
+        (n, n) [prediction, truth]; n is 16 where no label is higher than 15, else 256.
     """
-    counts = np.zeros(_LABELS * _LABELS, dtype=np.int64)
+    highest = max(highest, *(int(labels.max(initial=0)) for labels in (prediction, truth)))
+    count = _FEW_LABELS if highest < _FEW_LABELS else _ALL_LABELS
+    wide = np.uint8 if count == _FEW_LABELS else np.uint16
+    counts = np.zeros(count * count, dtype=np.int64)
     for of_prediction, of_truth in zip(prediction.T, truth.T, strict=True):
-        pairs = of_prediction << 4 | of_truth
-        counts += np.bincount(pairs[pairs > 0], minlength=_LABELS * _LABELS)
-    return counts.reshape(_LABELS, _LABELS)
+        pairs = of_prediction.astype(wide, copy=False) * wide(count) | of_truth
+        counts += np.bincount(pairs[pairs > 0], minlength=count * count)
+    return counts.reshape(count, count)
 
 
 def dice(counts: NDArray[np.int64], label: int) -> float:

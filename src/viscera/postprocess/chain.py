@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from viscera.bundle.spec import PostprocessStep
 from viscera.core.affine import Affine
 from viscera.core.components import Components, find_components
-from viscera.core.organs import ORGANS, ORGANS_BY_ID, ORGANS_BY_NAME
+from viscera.core.organs import FLARE13, LabelTable, organ_pairs
 from viscera.core.volume import Labels
 from viscera.findings import Finding
 from viscera.postprocess.closing import close_organs
@@ -25,6 +25,8 @@ from viscera.postprocess.component_rules import (
 )
 
 _LEAST_NAMED_ML = 0.05  # less is nothing to speak of
+# These straddle the spine, so that the middle between them is the body's.
+_MIDLINE_VESSELS = ("aorta", "inferior_vena_cava")
 
 
 class OrganPieces(NamedTuple):
@@ -56,7 +58,10 @@ class PostprocessResult(NamedTuple):
 
 
 def postprocess(
-    labels: Labels, affine: Affine, steps: Sequence[PostprocessStep]
+    labels: Labels,
+    affine: Affine,
+    steps: Sequence[PostprocessStep],
+    table: LabelTable = FLARE13,
 ) -> PostprocessResult:
     """Apply the steps in place.
 
@@ -64,6 +69,7 @@ def postprocess(
         labels: [i, j, k] uint8 label map.
         affine: voxel indices to RAS millimetres.
         steps: what to do, in order.
+        table: of the labels.
 
     Returns:
         Findings, and the pieces of every organ.
@@ -73,51 +79,53 @@ def postprocess(
     components, new = None, np.zeros(0, dtype=np.uint8)
     for group in _groups(steps):
         if group[0].step == "closing":
-            close_organs(labels, _ids(group[0].organs), group[0].size)
+            close_organs(labels, _ids(group[0].organs, table), group[0].size)
             components = None
             continue
         components = find_components(labels)
         new = components.organ
         for step in group:
-            before, new = new, _apply(step, components, new, affine)
+            before, new = new, _apply(step, components, new, affine, table)
             gone = components.voxels * (new == 0)
             voxels = np.bincount(before, weights=gone, minlength=256).astype(np.int64)
             voxels[0] = 0  # removed by an earlier step
             removed[step.step] = removed.get(step.step, 0) + voxels
             renamed = int((new != before).sum())
             if step.step == "sides" and renamed:
-                message = (
-                    f"{renamed} pieces of kidneys or adrenals were on the wrong side and renamed"
-                )
+                pairs = "kidneys or adrenals" if table is FLARE13 else "pairs"
+                message = f"{renamed} pieces of {pairs} were on the wrong side and renamed"
                 findings.append(Finding("fixed", "sides", message, "look at them in the preview"))
         components.paint(labels, new)
     if components is None:
         components = find_components(labels)
         new = components.organ
-    findings += _removal_findings(removed, affine)
+    findings += _removal_findings(removed, affine, table)
     removed_voxels = sum(removed.values(), np.zeros(256, dtype=np.int64))
     return PostprocessResult(findings, _pieces(components, new, removed_voxels, affine))
 
 
-def _removal_findings(removed: Mapping[str, NDArray[np.int64]], affine: Affine) -> list[Finding]:
+def _removal_findings(
+    removed: Mapping[str, NDArray[np.int64]], affine: Affine, table: LabelTable
+) -> list[Finding]:
     """What was removed, organ by organ; `removed` has voxels of each label by step."""
     lone = removed.get("lone", np.zeros(256, dtype=np.int64))
     small = sum((v for step, v in removed.items() if step != "lone"), np.zeros_like(lone))
     findings = []
-    if text := _volumes_text(small, affine):
+    if text := _volumes_text(small, affine, table):
         message = f"pieces apart from their organ were removed: {text}"
         findings.append(Finding("info", "pieces-removed", message))
-    if text := _volumes_text(lone, affine):
-        message = f"no abdomen was found, so what was taken for its organs was removed: {text}"
+    if text := _volumes_text(lone, affine, table):
+        lack = "no abdomen was found" if table is FLARE13 else "nothing was found beside them"
+        message = f"{lack}, so what was taken for its organs was removed: {text}"
         findings.append(Finding("info", "organs-removed", message))
     return findings
 
 
-def _volumes_text(voxels: NDArray[np.int64], affine: Affine) -> str:
+def _volumes_text(voxels: NDArray[np.int64], affine: Affine, table: LabelTable) -> str:
     """Organs and ml, such as "liver 1.2 ml, spleen 0.3 ml"."""
     volumes_ml = voxels * affine.voxel_ml
     return ", ".join(
-        f"{ORGANS_BY_ID[int(organ)].name} {volumes_ml[organ]:.1f} ml"
+        f"{table.by_id[int(organ)].name} {volumes_ml[organ]:.1f} ml"
         for organ in np.flatnonzero(volumes_ml >= _LEAST_NAMED_ML)
     )
 
@@ -159,10 +167,14 @@ def _groups(steps: Sequence[PostprocessStep]) -> list[list[PostprocessStep]]:
 
 
 def _apply(
-    step: PostprocessStep, components: Components, labels: ComponentLabels, affine: Affine
+    step: PostprocessStep,
+    components: Components,
+    labels: ComponentLabels,
+    affine: Affine,
+    table: LabelTable,
 ) -> ComponentLabels:
     """The labels of components after a step other than closing."""
-    ids, least_voxels = _ids(step.organs), step.ml / affine.voxel_ml
+    ids, least_voxels = _ids(step.organs, table), step.ml / affine.voxel_ml
     match step.step:
         case "largest_component":
             return keep_largest(components, labels, ids)
@@ -171,11 +183,14 @@ def _apply(
         case "minimum_volume":
             return remove_small(components, labels, ids, least_voxels)
         case "lone":
-            return remove_lone(components, labels, ids, _ids(step.beside), least_voxels)
+            return remove_lone(components, labels, ids, _ids(step.beside, table), least_voxels)
         case _:
-            return swap_wrong_sides(components, labels, affine)
+            vessels = [table.by_name[n].id for n in _MIDLINE_VESSELS if n in table.by_name]
+            return swap_wrong_sides(
+                components, labels, affine, pairs=organ_pairs(table.organs), midline_ids=vessels
+            )
 
 
-def _ids(names: Sequence[str] | None) -> list[int]:
+def _ids(names: Sequence[str] | None, table: LabelTable) -> list[int]:
     """Labels of these organs; of all where none is named."""
-    return [ORGANS_BY_NAME[name].id for name in names] if names else [o.id for o in ORGANS]
+    return [table.by_name[name].id for name in names or table.by_name]

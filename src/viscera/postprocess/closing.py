@@ -13,6 +13,7 @@ from viscera.core.volume import Labels
 Bits = NDArray[np.uint16]
 # Slices worked on at a time, so that the bit masks of a long scan need little memory.
 SLAB_SLICES = 64
+_MOST_BITS = 16
 
 
 def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
@@ -25,11 +26,21 @@ def close_organs(labels: Labels, ids: Sequence[int], size: int = 3) -> None:
 
     Args:
         labels: [i, j, k] uint8 label map, Fortran order serves best.
-        ids: labels to close, at most 16.
+        ids: labels to close.
         size: odd edge of the cube.
     """
+    if size == 1:
+        return
+    # The highest first, since what one group has claimed is no background for the next.
+    ordered = sorted(ids)
+    for stop in range(len(ordered), 0, -_MOST_BITS):
+        _close_group(labels, ordered[max(0, stop - _MOST_BITS) : stop], size)
+
+
+def _close_group(labels: Labels, ids: Sequence[int], size: int) -> None:
+    """Close at most 16 labels, see `close_organs`."""
     box = organ_box(labels)
-    if box is None or size == 1:
+    if box is None:
         return
     reach = size // 2
     bit_of = np.zeros(256, dtype=np.uint16)

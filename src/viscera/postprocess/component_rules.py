@@ -13,14 +13,12 @@ from numpy.typing import NDArray
 
 from viscera.core.affine import Affine
 from viscera.core.components import Components
-from viscera.core.organs import ORGANS_BY_NAME, PAIRED_ORGANS
+from viscera.core.organs import Organ
 
 ComponentLabels = NDArray[np.uint8]
 # A component this near to the middle is left alone: horseshoe kidneys, crossed ectopia, slim
 # adrenals.
 _MARGIN_MM = 10.0
-# These straddle the spine, so that the middle between them is the body's.
-_MIDLINE_VESSELS = ("aorta", "inferior_vena_cava")
 
 
 def keep_largest(
@@ -99,9 +97,14 @@ def remove_lone(
 
 
 def swap_wrong_sides(
-    components: Components, labels: ComponentLabels, affine: Affine
+    components: Components,
+    labels: ComponentLabels,
+    affine: Affine,
+    *,
+    pairs: Sequence[tuple[Organ, Organ]],
+    midline_ids: Sequence[int],
 ) -> ComponentLabels:
-    """Components of kidneys and adrenals on the wrong side of the body get the other label.
+    """Components of pairs, such as the kidneys, on the wrong side get the other label.
 
     The middle is that of aorta and vena cava, whichever are found; without them, the middle
     between the largest component of each of the pair. A component is wrong when its centroid lies
@@ -111,6 +114,8 @@ def swap_wrong_sides(
         components: of a label map.
         labels: (n,) of each so far.
         affine: voxel indices to RAS millimetres.
+        pairs: (right, left) of each.
+        midline_ids: labels of aorta and vena cava, where the table has them.
     """
     # RAS: x grows towards the patient's right.
     x_mm = components.centre @ affine.matrix[0, :3] + affine.matrix[0, 3]
@@ -120,9 +125,9 @@ def swap_wrong_sides(
         largest = of_organ[components.voxels[of_organ].argmax()] if of_organ.size else None
         return [] if largest is None else [float(x_mm[largest])]
 
-    vessels_x_mm = [x for name in _MIDLINE_VESSELS for x in largest_x_mm(ORGANS_BY_NAME[name].id)]
+    vessels_x_mm = [x for label in midline_ids for x in largest_x_mm(label)]
     result = labels.copy()
-    for right, left in PAIRED_ORGANS:
+    for right, left in pairs:
         pair_x_mm = [*largest_x_mm(right.id), *largest_x_mm(left.id)]
         if not vessels_x_mm and len(pair_x_mm) < 2:
             continue

@@ -32,7 +32,8 @@ class OrganFeatures:
         removed_share: of all that was found, what post-processing removed.
         look_dice: DSC with the first, coarse look; None without one.
         look_ml: volume that the look saw.
-        volume_sd: deviation of the volume from the usual, in standard deviations.
+        volume_sd: deviation of the volume from the usual, in standard deviations; 0 where nothing
+            is known of what is usual.
         hu_sd: deviation of the mean HU.
         place_sd: deviation of the centre; None without other organs to go by.
         is_cut: the scan cuts the organ.
@@ -91,7 +92,7 @@ def organ_features(
         scores = evidence.get(organ.id, _NO_EVIDENCE)
         piece = pieces.get(organ.id, _NO_PIECE)
         agreement = None if look is None else look.get(organ.id)
-        volume_ml, usual = piece.voxels * affine.voxel_ml, ranges[organ.name]
+        volume_ml, usual = piece.voxels * affine.voxel_ml, ranges.get(organ.name)
         is_found = organ.name in centres_mm
         result[organ.name] = OrganFeatures(
             organ=organ.name,
@@ -106,8 +107,8 @@ def organ_features(
             removed_share=piece.removed / max(piece.voxels + piece.removed, 1),
             look_dice=None if agreement is None else agreement.dice,
             look_ml=0.0 if agreement is None else agreement.look_ml,
-            volume_sd=usual.volume_sd(volume_ml),
-            hu_sd=usual.hu_deviation_sd(scores.mean_hu) if scores.is_hu_known else 0.0,
+            volume_sd=usual.volume_sd(volume_ml) if usual else 0.0,
+            hu_sd=usual.hu_deviation_sd(scores.mean_hu) if usual and scores.is_hu_known else 0.0,
             place_sd=place_deviation_sd(organ.name, centres_mm, ranges) if is_found else None,
             is_cut=organ.name in cut_organs,
             doubtful_hu=doubtful_hu,

@@ -100,8 +100,10 @@ def in_view_share(
         shape: of the scan, [i, j, k].
 
     Returns:
-        0 to 1; None where no anchor was found.
+        0 to 1; None where no anchor was found, or the structure's usual place is not known.
     """
+    if organ not in ranges:
+        return None
     middle = expected_middle(centres_mm, ranges, but=organ)
     if middle is None:
         return None
@@ -117,13 +119,17 @@ def in_view_share(
 def place_deviation_sd(
     organ: str, centres_mm: Mapping[str, NDArray[np.float64]], ranges: Mapping[str, OrganRange]
 ) -> float | None:
-    """How far an organ lies from its usual place, in standard deviations; None without anchors.
+    """How far an organ lies from its usual place, in standard deviations.
+
+    None without anchors, and for a structure whose usual place is not known.
 
     Args:
         organ: its name; it must be among the centres.
         centres_mm: (3,) RAS of the organs that were found.
         ranges: by organ.
     """
+    if organ not in ranges:
+        return None
     middle = expected_middle(centres_mm, ranges, but=organ)
     if middle is None:
         return None

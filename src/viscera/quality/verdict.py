@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import asdict
 
 from viscera.core.organ_quality import OrganQuality, Verdict
-from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.organs import FLARE13, LabelTable, Organ
 from viscera.quality.estimate import Calibration, packaged_calibration
 from viscera.quality.features import OrganFeatures
 from viscera.quality.organ_ranges import OrganRange, organ_ranges
@@ -18,6 +18,7 @@ _POOR_LOOK = 0.4  # DSC with the coarse look; chance does not reach it, and good
 _FAR_SD = 3.0
 _PIECES_SHARE = 0.8  # of the volume that the largest piece has, at least
 _MISSED_IN_VIEW = 0.9
+_UNSURE = 0.6  # of the DSC that a network's own probabilities promise
 _EMPTY = "empty"  # no organ at all was found
 MIRRORED, NOISY = "mirrored", "noisy"  # codes of findings, see `viscera.examine`
 
@@ -28,6 +29,7 @@ def judge_organs(
     network: str,
     doubts: Collection[str] = (),
     calibration: Calibration | None = None,
+    table: LabelTable = FLARE13,
 ) -> dict[str, OrganQuality]:
     """How far each organ of a result can be trusted.
 
@@ -36,20 +38,31 @@ def judge_organs(
         network: name of the bundle; without a calibration for it, no DSC is estimated.
         doubts: codes of what was noticed about the scan; `mirrored` and `noisy` count.
         calibration: from features to DSC; the packaged one where not given.
+        table: of the organs.
     """
     calibration = calibration or packaged_calibration()
-    usable = calibration if network in calibration.networks else None
+    is_calibrated = network in calibration.networks and table == FLARE13
+    usable = calibration if is_calibrated else None
     if not any(of_organ.volume_ml for of_organ in features.values()):
         doubts = {*doubts, _EMPTY}
-    return {name: _judge(of_organ, usable, doubts) for name, of_organ in features.items()}
+    return {
+        name: _judge(table.by_name[name], of_organ, usable, doubts)
+        for name, of_organ in features.items()
+    }
 
 
 def _judge(
-    features: OrganFeatures, calibration: Calibration | None, doubts: Collection[str]
+    organ: Organ,
+    features: OrganFeatures,
+    calibration: Calibration | None,
+    doubts: Collection[str],
 ) -> OrganQuality:
-    usual = organ_ranges()[features.organ]
-    impossible = list(_impossible(features, usual))
-    reasons = [*impossible, *_reasons(features, usual)]
+    usual = organ_ranges().get(features.organ)
+    if usual is None:
+        impossible, reasons, calibration = [], list(_reasons_of_unknown(features)), None
+    else:
+        impossible = list(_impossible(organ, features, usual))
+        reasons = [*impossible, *_reasons(organ, features, usual)]
     is_found = features.volume_ml > 0
     estimate: float | None = None
     interval: tuple[float, float] | None = None
@@ -64,7 +77,8 @@ def _judge(
             verdict = "fail"
     if not is_found and _is_out_of_view(features, doubts):
         verdict = "good"
-    if is_found and _is_on_wrong_side(features, doubts):
+    if is_found and MIRRORED in doubts and organ.laterality is not None:
+        # All else keeps its name then, and is found as well as ever; so is all upside down.
         reasons.append("left and right seem to be exchanged in the file")
         verdict = "fail"
     if impossible:
@@ -75,6 +89,8 @@ def _judge(
         reasons = ["the network is unsure of it"]
     if is_found and features.is_cut:
         reasons.append("the scan cuts it: the volume is a lower bound")
+    if usual is None:
+        reasons.append("its usual size, density and place are not known")
     if calibration is None:
         reasons.append("no DSC is estimated for this network")
     return OrganQuality(
@@ -101,26 +117,33 @@ def _is_out_of_view(features: OrganFeatures, doubts: Collection[str]) -> bool:
     return is_readable and has_look and (features.in_view is None or features.in_view < 0.5)
 
 
-def _is_on_wrong_side(features: OrganFeatures, doubts: Collection[str]) -> bool:
-    """Whether the organ is one of a pair in a scan that seems to be mirrored.
-
-    All else keeps its name then, and is found as well as ever; so is all in a scan upside down.
-    """
-    return MIRRORED in doubts and ORGANS_BY_NAME[features.organ].laterality is not None
-
-
-def _impossible(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
+def _impossible(organ: Organ, features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
     """Why this can be no whole organ."""
-    title, ml = ORGANS_BY_NAME[features.organ].title.lower(), features.volume_ml
+    title, ml = organ.title.lower(), features.volume_ml
     if 0 < ml < usual.least_ml / _IMPOSSIBLE and not features.is_cut:
         yield f"{_ml(ml)}: {_article(title)} is seldom below {_ml(usual.least_ml)}"
     if ml > usual.most_ml * _IMPOSSIBLE:
         yield f"{_ml(ml)}: {_article(title)} is seldom above {_ml(usual.most_ml)}"
 
 
-def _reasons(features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
+def _reasons_of_unknown(features: OrganFeatures) -> Iterator[str]:
+    """What speaks against a structure of which nothing is known: the network and the first look.
+
+    A tumour or vertebrae may have any number of pieces.
+    """
+    if not features.volume_ml:
+        if features.removed_share:
+            yield "what was found of it was removed, see the findings"
+        return
+    if features.expected_dice < _UNSURE:
+        yield "the network is unsure of it"
+    if features.look_dice is not None and features.look_dice < _POOR_LOOK:
+        yield "the first, coarse look hardly agrees with it"
+
+
+def _reasons(organ: Organ, features: OrganFeatures, usual: OrganRange) -> Iterator[str]:
     """What else speaks against a result."""
-    title, ml = ORGANS_BY_NAME[features.organ].title.lower(), features.volume_ml
+    title, ml = organ.title.lower(), features.volume_ml
     if not ml:
         if features.look_ml:
             yield f"not found, though the first look saw {_ml(features.look_ml)} of it"

@@ -16,7 +16,7 @@ from viscera.segmentation import Segmentation
 
 
 def run_report(segmentation: Segmentation, wording: Wording = python_wording) -> dict[str, Any]:
-    """Versions, bundle, engine, grids, findings, volumes, and what each stage cost.
+    """Versions, bundle, engine, grids, findings, labels, volumes, and what each stage cost.
 
     Args:
         segmentation: the result.
@@ -36,6 +36,10 @@ def run_report(segmentation: Segmentation, wording: Wording = python_wording) ->
             "dtype": volume.voxels.dtype.name,
         },
         "findings": [finding.as_dict(wording) for finding in segmentation.findings],
+        "labels": [
+            {"id": o.id, "name": o.name, "title": o.title, "colour": list(o.colour)}
+            for o in segmentation.organs
+        ],
         "volumes_ml": {name: round(ml, 3) for name, ml in segmentation.volumes_ml().items()},
         "cut_organs": list(segmentation.cut_organs()),
         "quality": {name: quality.as_dict() for name, quality in segmentation.quality.items()},

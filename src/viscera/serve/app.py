@@ -26,7 +26,6 @@ from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
 
 from viscera._version import __version__
-from viscera.bundle.read import packaged_bundles
 from viscera.core.organs import ORGANS
 from viscera.errors import ResourceError, VisceraError, command_line_wording
 from viscera.runtime.resources import disk_is_nearly_full
@@ -101,7 +100,7 @@ class _Interface:
 
     async def openapi(self, _request: Request) -> Response:
         """The description of the interface."""
-        return JSONResponse(openapi_description())
+        return JSONResponse(openapi_description(self._jobs.networks))
 
     async def health(self, _request: Request) -> Response:
         """That the server lives."""
@@ -120,11 +119,11 @@ class _Interface:
         return PlainTextResponse("\n".join(lines) + "\n")
 
     async def bundles(self, _request: Request) -> Response:
-        """Names of the packaged networks."""
-        return JSONResponse(list(packaged_bundles()))
+        """Names of the networks."""
+        return JSONResponse(list(self._jobs.networks))
 
     async def organs(self, _request: Request) -> Response:
-        """Labels, names and colours."""
+        """Labels, names and colours of the thirteen organs; a report has those of its network."""
         return JSONResponse(
             [
                 {"id": o.id, "name": o.name, "title": o.title, "colour": list(o.colour)}

@@ -16,7 +16,6 @@ from viscera.batch.options import BatchOptions
 from viscera.batch.outputs import OutputOptions
 from viscera.batch.plan import BatchCase
 from viscera.batch.run import segment_case
-from viscera.bundle.read import packaged_bundles
 from viscera.dicom.read.files import looks_like_dicom
 from viscera.errors import (
     NothingToSegmentError,
@@ -60,6 +59,7 @@ class JobStore:
     Attributes:
         settings: of the server.
         folder: holds a folder of each job.
+        networks: where each network that is offered lies, by its name.
         is_stopping: set when the server ends.
     """
 
@@ -77,7 +77,7 @@ class JobStore:
             folder: holds a folder of each job.
             make_predictor: gives the network of a bundle's name; called once for each.
         """
-        self.settings, self.folder = settings, folder
+        self.settings, self.folder, self.networks = settings, folder, settings.networks
         self._make_predictor = make_predictor
         self._jobs: dict[str, Job] = {}
         self._waiting: queue.Queue[Job | None] = queue.Queue()
@@ -119,7 +119,7 @@ class JobStore:
 
         Args:
             name: what the user calls it.
-            bundle: name of a packaged one.
+            bundle: name of the network, see `ServerSettings.networks`.
             source: a scan below the folder that the server may read; empty for an upload.
 
         Raises:
@@ -127,11 +127,11 @@ class JobStore:
             UnknownSourceError: no source that may be read.
             ResourceError: there are too many jobs.
         """
-        if bundle not in packaged_bundles():
+        if bundle not in self.networks:
             raise UsageError(
-                "the name of a packaged bundle",
+                "the name of a network of this server",
                 found=repr(bundle),
-                remedy=f"choose among {', '.join(packaged_bundles())}",
+                remedy=f"choose among {', '.join(self.networks)}",
             )
         if source:
             self._allowed_source(source)
@@ -305,7 +305,8 @@ class JobStore:
     def _segment(self, job: Job) -> None:
         end_s = time.monotonic() + self.settings.most_run_s
         if job.bundle not in self._predictors:
-            self._predictors[job.bundle] = self._make_predictor(job.bundle)
+            place = str(self.networks[job.bundle])
+            self._predictors[job.bundle] = self._make_predictor(place)
         predictor = self._predictors[job.bundle]
         # Asked again: links may have changed since.
         source = self._allowed_source(job.source) if job.source else None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from viscera._version import __version__
-from viscera.bundle.read import packaged_bundles
 from viscera.serve.job import RESULTS, SCAN
 from viscera.serve.security import TOKEN_HEADER
 
@@ -32,8 +32,12 @@ _JOB = {
 _ERROR = {"type": "object", "required": ["error"], "properties": {"error": {"type": "string"}}}
 
 
-def openapi_description() -> dict[str, Any]:
-    """The description, JSON-ready."""
+def openapi_description(networks: Iterable[str]) -> dict[str, Any]:
+    """The description, JSON-ready.
+
+    Args:
+        networks: names of those that are offered.
+    """
     job = {"$ref": "#/components/schemas/Job"}
     paths: dict[str, Any] = {
         "/api/health": {"get": _call("That the server lives", {"200": _json(_object())})},
@@ -44,7 +48,9 @@ def openapi_description() -> dict[str, Any]:
             "get": _call("Names of the networks", {"200": _json(_list(_text()))}),
         },
         "/api/organs": {
-            "get": _call("Labels, names, colours", {"200": _json(_list(_object()))}),
+            "get": _call(
+                "Labels, names, colours of the thirteen organs", {"200": _json(_list(_object()))}
+            ),
         },
         "/api/jobs": {
             "get": _call("All jobs", {"200": _json(_list(job))}),
@@ -57,7 +63,7 @@ def openapi_description() -> dict[str, Any]:
                         "additionalProperties": False,
                         "properties": {
                             "name": {"type": "string"},
-                            "bundle": {"enum": list(packaged_bundles()), "default": "default"},
+                            "bundle": {"enum": list(networks), "default": "default"},
                             "source": {
                                 "type": "string",
                                 "description": "a scan below the folder that the server may read",

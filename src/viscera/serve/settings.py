@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass, field
+from functools import cached_property
 from ipaddress import ip_address
 from pathlib import Path
 
+from viscera.bundle.read import packaged_bundles, read_bundle
 from viscera.errors import UsageError, option
 
 
@@ -20,6 +22,7 @@ class ServerSettings:
         token: what every call must bring; made up where not given.
         is_token_given: the user chose the token.
         data: calls may name scans below this folder; None for none.
+        bundles: folders of networks that are offered beside the packaged ones.
         most_upload_bytes: of all files of one job.
         most_files: of one job.
         most_jobs: that are kept at a time, finished ones included.
@@ -33,6 +36,7 @@ class ServerSettings:
     token: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     is_token_given: bool = False
     data: Path | None = None
+    bundles: tuple[Path, ...] = ()
     most_upload_bytes: int = 4_000_000_000
     most_files: int = 5_000
     most_jobs: int = 100
@@ -57,6 +61,27 @@ class ServerSettings:
                 found=f"{len(self.token)}",
                 remedy="choose a longer one",
             )
+
+    @cached_property
+    def networks(self) -> dict[str, str | Path]:
+        """Where each network that is offered lies, by its name.
+
+        Raises:
+            BundleError: a folder holds no usable bundle.
+            UsageError: two networks have one name.
+        """
+        networks: dict[str, str | Path] = {name: name for name in packaged_bundles()}
+        for folder in self.bundles:
+            name = read_bundle(folder).name
+            if name in networks:
+                raise UsageError(
+                    f"a name for each network of {option('bundle')}",
+                    found=f"{name!r} twice",
+                    remedy="change 'name' in bundle.toml",
+                    where=folder,
+                )
+            networks[name] = folder
+        return networks
 
     @property
     def is_loopback(self) -> bool:

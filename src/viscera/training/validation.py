@@ -106,7 +106,7 @@ def validate(
         volume = case.volume(recipe.input.window_hu)
         truth, counted = case.truth(predictor.bundle.label_ids)
         predicted = np.where(counted, predictor.segment(volume).labels, 0)
-        counts = count_voxels(predicted, truth)
+        counts = count_voxels(predicted, truth, highest=max(predictor.bundle.label_ids))
         by_case[case.name] = {
             organ.name: dice(counts, organ.id)
             for organ in predictor.bundle.organs

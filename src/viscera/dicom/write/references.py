@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.core.organs import Organ
+from viscera.core.organs import ORGANS_BY_NAME, Organ
 from viscera.core.volume import Labels, Volume
 from viscera.dicom.read.slices import CT_CLASSES, CtSlice
 from viscera.dicom.read.stack import SliceStack
@@ -108,6 +108,12 @@ def present_organs(organs: Sequence[Organ], present: NDArray[np.bool_]) -> tuple
     """
     anywhere = np.asarray(present.any(axis=0))
     return tuple(organ for organ in organs if anywhere[organ.id]) or tuple(organs)
+
+
+def series_description(organs: Sequence[Organ]) -> str:
+    """What a result calls its series."""
+    is_abdominal = all(organ.name in ORGANS_BY_NAME for organ in organs)
+    return "viscera abdominal organs" if is_abdominal else "viscera structures"
 
 
 def read_reference_header(ct_slice: CtSlice) -> Any:

@@ -22,6 +22,7 @@ from viscera.dicom.write.references import (
     labels_present,
     present_organs,
     read_reference_header,
+    series_description,
 )
 from viscera.runtime.extras import require_extra
 
@@ -78,14 +79,14 @@ def rtstruct_dataset(labels: Labels, source: Volume, organs: Sequence[Organ]) ->
             Modality="RTSTRUCT",
             SeriesInstanceUID=generate_uid(),
             SeriesNumber=9001,
-            SeriesDescription="viscera abdominal organs",
+            SeriesDescription=series_description(organs),
             OperatorsName=None,
             InstanceNumber=1,
             Manufacturer="viscera",
             ManufacturerModelName="viscera",
             SoftwareVersions=__version__,
             StructureSetLabel="ORGANS",
-            StructureSetName="viscera abdominal organs",
+            StructureSetName=series_description(organs),
             StructureSetDate=now.strftime("%Y%m%d"),
             StructureSetTime=now.strftime("%H%M%S"),
             ApprovalStatus="UNAPPROVED",
@@ -156,21 +157,24 @@ def _roi(organ: Organ, stack: SliceStack) -> Any:
 
 
 def _observation(organ: Organ) -> Any:
-    """What the region is: an organ, by its code and side."""
-    kind = _code(organ.snomed, organ.structure)
-    if organ.laterality is not None:
-        kind.SegmentedPropertyTypeModifierCodeSequence = [
-            _code(*LATERALITY_CODES[organ.laterality])
-        ]
-    return _dataset(
+    """What the region is, by its code and side where it has a code."""
+    is_anatomy = organ.category == SNOMED_CATEGORY
+    observation = _dataset(
         ObservationNumber=organ.id,
         ReferencedROINumber=organ.id,
         ROIObservationLabel=organ.title[:16],
-        RTROIInterpretedType="ORGAN",
+        RTROIInterpretedType="ORGAN" if is_anatomy else None,
         ROIInterpreter=None,
-        SegmentedPropertyCategoryCodeSequence=[_code(*SNOMED_CATEGORY)],
-        RTROIIdentificationCodeSequence=[kind],
     )
+    if organ.snomed is not None:
+        kind = _code(organ.snomed, organ.structure)
+        if organ.laterality is not None:
+            kind.SegmentedPropertyTypeModifierCodeSequence = [
+                _code(*LATERALITY_CODES[organ.laterality])
+            ]
+        observation.SegmentedPropertyCategoryCodeSequence = [_code(*organ.category)]
+        observation.RTROIIdentificationCodeSequence = [kind]
+    return observation
 
 
 def _code(value: str, meaning: str) -> Any:

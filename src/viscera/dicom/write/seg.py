@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from viscera._version import __version__
-from viscera.core.organs import LATERALITY_CODES, SNOMED_CATEGORY, Organ
+from viscera.core.organs import LATERALITY_CODES, ORGANS_BY_NAME, Organ
 from viscera.core.volume import Labels, Volume
 from viscera.dicom.read.slices import CT_CLASSES
 from viscera.dicom.read.stack import SliceStack
@@ -18,8 +18,9 @@ from viscera.dicom.write.references import (
     labels_present,
     present_organs,
     read_reference_header,
+    series_description,
 )
-from viscera.errors import InputError, option
+from viscera.errors import InputError, UsageError, option
 from viscera.runtime.extras import require_extra
 
 
@@ -43,6 +44,23 @@ def check_seg_source(volume: Volume) -> SliceStack:
     return stack
 
 
+def require_codes(organs: Sequence[Organ]) -> None:
+    """Refuse structures without a code: a segment says by codes what it is (PS3.3 C.8.20.2).
+
+    Raises:
+        UsageError: a structure has none.
+    """
+    without = [organ.name for organ in organs if organ.snomed is None]
+    if without:
+        more = f" and {len(without) - 5} more" if len(without) > 5 else ""
+        raise UsageError(
+            "a SNOMED CT code of every structure, for a DICOM SEG",
+            found=f"none of {', '.join(without[:5])}{more}",
+            remedy="add snomed and meaning to their [[structures]] in bundle.toml, or choose "
+            f"{option('output_types', 'dicom_rtstruct')}, nifti or seg_nrrd",
+        )
+
+
 def seg_dataset(
     labels: Labels, source: Volume, organs: Sequence[Organ], *, labelmap: bool = False
 ) -> Any:
@@ -55,10 +73,11 @@ def seg_dataset(
         labelmap: the newer form, one number a pixel, instead of one bit plane an organ.
 
     Raises:
-        UsageError: the scan was no DICOM series.
+        UsageError: the scan was no DICOM series, or a structure has no code.
         InputError: see `check_seg_source`.
     """
     stack = check_seg_source(source)
+    require_codes(organs)
     import highdicom
     from pydicom.uid import generate_uid
 
@@ -66,6 +85,7 @@ def seg_dataset(
         read_reference_header(ct_slice)
         for ct_slice in {ct_slice.file: ct_slice for ct_slice in stack.slices}.values()
     ]
+    is_abdominal = all(organ.name in ORGANS_BY_NAME for organ in organs)
     values = labels_on_slices(stack, labels)
     organs = present_organs(organs, labels_present(values))
     table = np.zeros(256, dtype=np.uint8)
@@ -90,9 +110,9 @@ def seg_dataset(
             manufacturer_model_name="viscera",
             software_versions=__version__,
             device_serial_number="0",
-            content_label="ORGANS",
-            content_description="Abdominal organs",
-            series_description="viscera abdominal organs",
+            content_label="ORGANS" if is_abdominal else "STRUCTURES",
+            content_description="Abdominal organs" if is_abdominal else "Structures in CT",
+            series_description=series_description(organs),
         )
     except Exception as error:  # whose words may quote the patient's header
         raise InputError(
@@ -118,10 +138,12 @@ def _segment_description(number: int, organ: Organ) -> Any:
     import highdicom
     from pydicom.sr.codedict import codes
 
+    assert organ.snomed is not None  # see `require_codes`
+
     described = highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=organ.title,
-        segmented_property_category=_snomed_concept(*SNOMED_CATEGORY),
+        segment_label=organ.title[:64],  # (PS3.5 6.2, LO)
+        segmented_property_category=_snomed_concept(*organ.category),
         segmented_property_type=_snomed_concept(organ.snomed, organ.structure),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
         algorithm_identification=highdicom.AlgorithmIdentificationSequence(

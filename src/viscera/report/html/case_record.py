@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +27,8 @@ class CaseRecord:
         deviations_sd: of the volumes that are whole, in standard deviations, by organ.
         cut: organs that the scan cuts.
         warnings: texts of its warnings.
+        titles: for people, by organ.
+        colours: red, green, blue, by organ.
     """
 
     name: str
@@ -36,6 +38,8 @@ class CaseRecord:
     deviations_sd: dict[str, float]
     cut: list[str]
     warnings: list[str]
+    titles: dict[str, str] = field(default_factory=dict)
+    colours: dict[str, list[int]] = field(default_factory=dict)
 
     @classmethod
     def of(cls, segmentation: Segmentation) -> CaseRecord:
@@ -54,6 +58,8 @@ class CaseRecord:
             },
             list(cut),
             [f.message for f in segmentation.findings if f.level == "warning"],
+            {organ.name: organ.title for organ in segmentation.organs},
+            {organ.name: list(organ.colour) for organ in segmentation.organs},
         )
 
     @property

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from viscera._version import __version__
-from viscera.core.organs import ORGANS_BY_NAME, Organ
 from viscera.errors import OutputError, option
 from viscera.io.read import path_exists
 from viscera.report.html.case_record import CaseRecord
@@ -22,6 +21,14 @@ _BINS, _WIDTH, _HEIGHT = 14, 250, 74
 _MOST_BYTES = 200_000_000
 
 
+class _Column(NamedTuple):
+    """An organ of the cohort; the records name organs as their bundles do."""
+
+    name: str
+    title: str
+    colour: list[int]
+
+
 def cohort_page(records: Mapping[str, CaseRecord], failed: Mapping[str, str]) -> str:
     """One self-contained page.
 
@@ -31,7 +38,12 @@ def cohort_page(records: Mapping[str, CaseRecord], failed: Mapping[str, str]) ->
     """
     script = read_part("sort.js")
     names = list(dict.fromkeys(name for r in records.values() for name in r.volumes_ml))
-    organs = [ORGANS_BY_NAME[name] for name in names if name in ORGANS_BY_NAME]
+    titles: dict[str, str] = {}
+    colours: dict[str, list[int]] = {}
+    for record in records.values():
+        titles |= record.titles
+        colours |= record.colours
+    organs = [_Column(name, titles[name], colours[name]) for name in names if name in titles]
     ranked = sorted(records.items(), key=lambda item: (item[1].rank, item[1].name))
     return render(
         "cohort.html.j2",
@@ -76,7 +88,7 @@ def _ml(volume_ml: float) -> str:
     return f"{volume_ml:,.0f}" if volume_ml >= 10 else f"{volume_ml:.1f}"
 
 
-def _case_row(link: str, record: CaseRecord, organs: Sequence[Organ]) -> dict[str, Any]:
+def _case_row(link: str, record: CaseRecord, organs: Sequence[_Column]) -> dict[str, Any]:
     verdicts = list(record.verdicts.values())
     return {
         "link": link,
@@ -96,7 +108,7 @@ def _case_row(link: str, record: CaseRecord, organs: Sequence[Organ]) -> dict[st
     }
 
 
-def _histogram(organ: Organ, records: Sequence[CaseRecord]) -> dict[str, Any]:
+def _histogram(organ: _Column, records: Sequence[CaseRecord]) -> dict[str, Any]:
     """Bars of the volumes that are whole, in the units of the drawing."""
     volumes = [
         record.volumes_ml[organ.name]

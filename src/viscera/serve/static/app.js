@@ -16,7 +16,7 @@ if (brought) {
   history.replaceState(null, "", location.pathname);
 }
 const token = sessionStorage.getItem("viscera-token") || "";
-let organs = [];
+let organs = []; // of the open result
 let open = null; // the job that is looked at
 let newest = null; // the job uploaded last: it is opened when it is finished
 let hidden = new Set();
@@ -367,6 +367,7 @@ function organRow(organ, report) {
 
 function showResult(job) {
   const report = job.report;
+  organs = report.labels;
   $("result-title").textContent = job.name;
   const verdicts = Object.values(report.quality).map((quality) => quality.verdict);
   const counts = ["good", "check", "fail"].map((name) => [
@@ -374,8 +375,7 @@ function showResult(job) {
   ]);
   $("verdicts").textContent = counts.filter(([, count]) => count)
     .map(([name, count]) => `${count} ${name}`).join(", ");
-  const shown = organs.filter((organ) => organ.name in report.volumes_ml);
-  $("organs").tBodies[0].replaceChildren(...shown.map((organ) => organRow(organ, report)));
+  $("organs").tBodies[0].replaceChildren(...organs.map((organ) => organRow(organ, report)));
   $("findings").replaceChildren(...report.findings.map((finding) => {
     const text = `${finding.level}: ${finding.message}${finding.hint ? `; ${finding.hint}` : ""}`;
     const style = finding.level === "warning" ? "check" : "dim";
@@ -424,7 +424,6 @@ async function start() {
   $("layout").addEventListener("change", () => {
     viewer.setSliceType(EVERY_PANE[$("layout").value]);
   });
-  organs = await (await call("organs")).json();
   const bundles = await (await call("bundles")).json();
   const offered = bundles.filter((name) => name !== "look");
   $("bundle").replaceChildren(...offered.map((name) => {

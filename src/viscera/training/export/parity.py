@@ -83,11 +83,13 @@ def compare_with_torch(
         volume = case.volume(recipe.input.window_hu)
         truth, counted = case.truth(trained.bundle.label_ids)
         labels = trained.segment(volume).labels
-        counts = count_voxels(np.where(counted, labels, 0), truth)
+        highest = max(trained.bundle.label_ids)
+        counts = count_voxels(np.where(counted, labels, 0), truth, highest=highest)
         for name, predictor in exported.items():
             bundle_labels = predictor.segment(volume).labels
             equal[name] = min(equal[name], float((labels == bundle_labels).mean()))
-            bundle_counts = count_voxels(np.where(counted, bundle_labels, 0), truth)
+            compared = np.where(counted, bundle_labels, 0)
+            bundle_counts = count_voxels(compared, truth, highest=highest)
             for organ in predictor.bundle.organs:
                 if organ.name in case.voxels:
                     pair = dice(counts, organ.id), dice(bundle_counts, organ.id)

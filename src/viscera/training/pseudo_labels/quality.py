@@ -15,7 +15,7 @@ import numpy as np
 
 from viscera.core.boxes import Box
 from viscera.core.components import find_components
-from viscera.core.organs import PAIRED_ORGANS
+from viscera.core.organs import organ_pairs
 from viscera.core.volume import Labels, Volume
 from viscera.errors import UsageError
 from viscera.grid.orientation import Orientation
@@ -107,7 +107,11 @@ def pseudo_label(
     """
     segmentation = predictor.segment(volume)
     overlaps = [
-        count_voxels(np.asfortranarray(segmentation.labels[view.box]), view.labels)
+        count_voxels(
+            np.asfortranarray(segmentation.labels[view.box]),
+            view.labels,
+            highest=max(predictor.bundle.label_ids),
+        )
         for view in _other_views(predictor, volume, criteria)
     ]
     volumes_ml, cut_organs = segmentation.volumes_ml(), segmentation.cut_organs()
@@ -119,7 +123,7 @@ def pseudo_label(
             continue
         confidence = float(np.mean([dice(counts, organ.id) for counts in overlaps]))
         largest_share = _largest_share(segmentation.labels, organ.id)
-        low_ml, high_ml = _USUAL_ML[organ.name]
+        low_ml, high_ml = _USUAL_ML.get(organ.name, (0.0, float("inf")))
         too_small = volume_ml < low_ml and organ.name not in cut_organs
         reason = ""
         if confidence < criteria.agreement:
@@ -150,7 +154,7 @@ def _other_views(predictor: Predictor, volume: Volume, criteria: QualityCriteria
         data: Any = np.asfortranarray(np.flip(volume.data, axis))
         labels = predictor.segment(Volume(data, volume.affine, volume.name)).labels
         swap_sides = np.arange(256, dtype=np.uint8)
-        for right, left in PAIRED_ORGANS:
+        for right, left in organ_pairs(predictor.bundle.organs):
             swap_sides[[right.id, left.id]] = left.id, right.id
         unflipped = np.asfortranarray(np.flip(swap_sides[labels], axis))
         views.append(_View((slice(None),) * 3, unflipped))
