@@ -11,7 +11,6 @@ import click
 from viscera.cli._shared.options import PATH, organ_names, subset
 from viscera.cli._shared.progress import cases_bar
 from viscera.cli._shared.terminal import echo
-from viscera.core.organs import select_organs
 from viscera.errors import BatchError, VisceraError, command_line_wording
 from viscera.io.failure_list import batch_error
 from viscera.runtime.resources import parse_memory, thread_count
@@ -38,6 +37,11 @@ _SCHEME = "flare, totalsegmentator, amos, btcv, or a mapping file."
     "--prediction-labels", default="flare", show_default=True, help=f"Label scheme: {_SCHEME}"
 )
 @click.option("--truth-labels", default="flare", show_default=True, help=f"Label scheme: {_SCHEME}")
+@click.option(
+    "--label-table",
+    metavar="TABLE",
+    help="Other structures than the 13 organs: a bundle, a TOML table, a dataset.json.",
+)
 @click.option("--pairs", type=PATH, help="CSV: case, prediction, truth, optionally image.")
 @click.option("--images", type=PATH, help="The CTs, to draw the best and the worst cases.")
 @click.option("--groups", type=PATH, help="CSV with a column case: a table of groups.")
@@ -57,6 +61,7 @@ def command(
     subset: tuple[str, ...],
     prediction_labels: str,
     truth_labels: str,
+    label_table: str | None,
     pairs: Path | None,
     images: Path | None,
     groups: Path | None,
@@ -85,9 +90,10 @@ def command(
             output,
             pairs=pairs,
             protocol=protocol,
-            organs=select_organs(organ_names(subset)),
+            organs=organ_names(subset),
             prediction_labels=prediction_labels,
             truth_labels=truth_labels,
+            label_table=label_table,
             images=images,
             groups=groups,
             by=by,

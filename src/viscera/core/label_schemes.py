@@ -1,4 +1,4 @@
-"""Label schemes: which value of a label map means which organ."""
+"""Label schemes: which value of a label map means which organ of a label table."""
 
 from __future__ import annotations
 
@@ -9,12 +9,13 @@ from difflib import get_close_matches
 import numpy as np
 from numpy.typing import NDArray
 
-from viscera.core.organs import ORGANS, ORGANS_BY_NAME, Organ
+from viscera.core.organs import FLARE13, ORGANS, LabelTable, Organ
 from viscera.core.volume import Labels
 from viscera.errors import InputError
 from viscera.findings import Finding
 
-_UNKNOWN = 255
+UNLABELLED = 255  # a voxel that nobody labelled, in a map of our own labels
+_UNKNOWN = -1
 _MOST_UNKNOWN = 100
 HIGHEST_LABEL = 65535  # of the values that a label map may hold
 
@@ -26,14 +27,18 @@ class LabelScheme:
     Attributes:
         name: of the scheme, or of its file.
         values: organ names and the values that make each of them.
-        others: values that are known and mean none of the thirteen.
-        unrecognised: names in its file that are none of the thirteen.
+        others: values that are known and mean none of the table's.
+        unrecognised: names in its file that are none of the table's.
+        table: the organs; the thirteen, or others.
+        unlabelled: values of voxels that nobody labelled.
     """
 
     name: str
     values: Mapping[str, tuple[int, ...]]
     others: frozenset[int] = frozenset()
     unrecognised: tuple[str, ...] = ()
+    table: LabelTable = FLARE13
+    unlabelled: frozenset[int] = frozenset()
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -42,21 +47,22 @@ class LabelScheme:
             return ()
         names = []
         for name in self.unrecognised:
-            near = get_close_matches(name.lower(), ORGANS_BY_NAME, n=1, cutoff=0.7)
+            near = get_close_matches(name.lower(), self.table.by_name, n=1, cutoff=0.7)
             names.append(f"{name} ({near[0]}?)" if near else name)
-        message = f"{self.name} names labels that are none of our organs: {', '.join(names)}"
+        meant = "our organs" if self.table is FLARE13 else f"the structures of {self.table.name}"
+        message = f"{self.name} names labels that are none of {meant}: {', '.join(names)}"
         hint = "correct the names of those that are"
         return (Finding("info", "names-not-recognised", message, hint),)
 
     @property
     def organs(self) -> tuple[Organ, ...]:
         """The organs it can express, in label order."""
-        return tuple(organ for organ in ORGANS if organ.name in self.values)
+        return tuple(organ for organ in self.table.organs if organ.name in self.values)
 
     def to_organs(
         self, values: NDArray[np.generic], *, where: object = None, lenient: bool = False
     ) -> Labels:
-        """Our own labels, 0 to 13.
+        """The labels of the table.
 
         Args:
             values: [i, j, k] whole numbers of any real type.
@@ -64,17 +70,19 @@ class LabelScheme:
             lenient: take unknown values for background.
 
         Returns:
-            [i, j, k] uint8; the array itself where nothing had to change.
+            [i, j, k] uint8, 255 where nobody labelled; the array itself where nothing had to
+            change.
 
         Raises:
             InputError: a value is not whole, or unknown; the message lists them.
         """
         if self == FLARE and values.dtype == np.uint8 and int(values.max(initial=0)) <= len(ORGANS):
             return values.astype(np.uint8, copy=False)
-        table = np.full(HIGHEST_LABEL + 1, _UNKNOWN, dtype=np.uint8)
+        table = np.full(HIGHEST_LABEL + 1, _UNKNOWN, dtype=np.int16)
         table[[0, *self.others]] = 0
+        table[list(self.unlabelled)] = UNLABELLED
         for name, sources in self.values.items():
-            table[list(sources)] = ORGANS_BY_NAME[name].id
+            table[list(sources)] = self.table.by_name[name].id
         labels = np.empty(values.shape, dtype=np.uint8, order="F")
         unknown: set[float] = set()
         for k in range(values.shape[-1]):

@@ -10,13 +10,14 @@ from typing import Any
 import numpy as np
 
 from viscera.core.label_map import LabelMap
-from viscera.core.label_schemes import FLARE, LabelScheme
-from viscera.core.organs import Organ, select_organs
+from viscera.core.label_schemes import FLARE, UNLABELLED, LabelScheme
+from viscera.core.organs import FLARE13, LabelTable, Organ, Region
+from viscera.core.volume import Labels
 from viscera.errors import InputError, UsageError
 from viscera.evaluation.match import match_labels, read_organ_labels
 from viscera.findings import Finding
 from viscera.inputs import LabelSource
-from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.label_scheme_files import read_label_schemes
 from viscera.metrics.compare import compare_labels
 from viscera.metrics.organ_metrics import PROTOCOLS, OrganMetrics, Protocol
 
@@ -30,16 +31,23 @@ class Evaluation:
         protocol: standard or flare24.
         organ_metrics: of each organ, in label order.
         findings: what was noticed on the way.
+        region_metrics: of each region of the label table.
     """
 
     case: str
     protocol: Protocol
     organ_metrics: tuple[OrganMetrics, ...]
     findings: tuple[Finding, ...] = ()
+    region_metrics: tuple[OrganMetrics, ...] = ()
 
     def __getitem__(self, organ: str) -> OrganMetrics:
-        """The metrics of one organ; KeyError where it was not compared."""
-        return {metrics.organ: metrics for metrics in self.organ_metrics}[organ]
+        """The metrics of one organ or region; KeyError where it was not compared."""
+        return {metrics.organ: metrics for metrics in self.metrics}[organ]
+
+    @property
+    def metrics(self) -> tuple[OrganMetrics, ...]:
+        """Of organs and regions."""
+        return (*self.organ_metrics, *self.region_metrics)
 
     def mean(self, metric: str = "dsc") -> float:
         """The mean of a metric over the organs that have it; NaN where none has."""
@@ -49,20 +57,15 @@ class Evaluation:
 
     def as_dict(self) -> dict[str, Any]:
         """JSON-ready: what is infinite or no number becomes a string."""
-        scores = {
-            metrics.organ: {
-                key: value if np.isfinite(value) else str(value)
-                for key, value in asdict(metrics).items()
-                if key != "organ"
-            }
-            for metrics in self.organ_metrics
-        }
-        return {
+        table = {
             "case": self.case,
             "protocol": self.protocol,
-            "scores": scores,
+            "scores": _metrics_table(self.organ_metrics),
             "findings": [finding.as_dict() for finding in self.findings],
         }
+        if self.region_metrics:
+            table["regions"] = _metrics_table(self.region_metrics)
+        return table
 
     @classmethod
     def from_dict(cls, content: dict[str, Any]) -> Evaluation:
@@ -71,12 +74,28 @@ class Evaluation:
         Raises:
             KeyError, TypeError, ValueError: it is something else.
         """
-        organ_metrics = tuple(
-            OrganMetrics(organ, **{key: float(value) for key, value in values.items()})
-            for organ, values in content["scores"].items()
+        organ_metrics, region_metrics = (
+            tuple(
+                OrganMetrics(organ, **{key: float(value) for key, value in values.items()})
+                for organ, values in content.get(part, {}).items()
+            )
+            for part in ("scores", "regions")
         )
+        if not organ_metrics:
+            raise ValueError("no scores")
         findings = tuple(Finding(**finding) for finding in content["findings"])
-        return cls(content["case"], content["protocol"], organ_metrics, findings)
+        return cls(content["case"], content["protocol"], organ_metrics, findings, region_metrics)
+
+
+def _metrics_table(every: Sequence[OrganMetrics]) -> dict[str, dict[str, float | str]]:
+    return {
+        metrics.organ: {
+            key: value if np.isfinite(value) else str(value)
+            for key, value in asdict(metrics).items()
+            if key != "organ"
+        }
+        for metrics in every
+    }
 
 
 def evaluate(
@@ -87,6 +106,7 @@ def evaluate(
     organs: Sequence[Organ | str] = (),
     prediction_labels: str | Path | LabelScheme = FLARE,
     truth_labels: str | Path | LabelScheme = FLARE,
+    label_table: str | Path | None = None,
     memory_limit_mb: float | None = None,
 ) -> Evaluation:
     """Compare a prediction with the truth.
@@ -99,10 +119,13 @@ def evaluate(
             (``LabelMap.of(array, affine)``).
         truth: the same.
         protocol: ``standard`` or ``flare24``.
-        organs: organs or names to compare; all that both label schemes express where empty.
+        organs: organs or names to compare, and regions; all that both label schemes express where
+            empty.
         prediction_labels: label scheme of the prediction: ``flare``, ``totalsegmentator``,
             ``amos``, ``btcv``, or a mapping file.
         truth_labels: label scheme of the truth.
+        label_table: what labels may mean, where it is not the thirteen organs: a bundle, a table
+            in TOML, or a ``dataset.json`` of nnU-Net.
         memory_limit_mb: most memory the voxels of either may take.
 
     Returns:
@@ -116,9 +139,11 @@ def evaluate(
     if protocol not in PROTOCOLS:
         expected = " or ".join(PROTOCOLS)
         raise UsageError(expected, found=repr(protocol), remedy="choose one of these")
-    prediction_scheme = read_label_scheme(prediction_labels)
-    truth_scheme = read_label_scheme(truth_labels)
-    compared_organs = select_compared_organs(organs, prediction_scheme, truth_scheme)
+    prediction_scheme, truth_scheme = read_label_schemes(
+        prediction_labels, truth_labels, label_table
+    )
+    check_protocol(protocol, truth_scheme.table)
+    compared_organs, regions = select_compared(organs, prediction_scheme, truth_scheme)
     prediction_map, truth_map = match_labels(
         prediction,
         truth,
@@ -127,16 +152,57 @@ def evaluate(
         truth_labels=truth_scheme,
         memory_limit_mb=memory_limit_mb,
     )
+    spacing_mm = _spacing_mm(truth_map, protocol)
     organ_metrics = compare_labels(
         prediction_map.values,
         truth_map.values,
-        spacing_mm=_spacing_mm(truth_map, protocol),
+        spacing_mm=spacing_mm,
         organs=compared_organs,
         protocol=protocol,
     )
+    region_metrics = [
+        _compare_region(prediction_map.values, truth_map.values, region, truth_scheme, spacing_mm)
+        for region in regions
+    ]
     scheme_findings = dict.fromkeys((*truth_scheme.findings, *prediction_scheme.findings))
     findings = (*scheme_findings, *truth_map.findings, *prediction_map.findings)
-    return Evaluation(truth_map.name, protocol, tuple(organ_metrics), findings)
+    return Evaluation(
+        truth_map.name, protocol, tuple(organ_metrics), findings, tuple(region_metrics)
+    )
+
+
+def check_protocol(protocol: Protocol, table: LabelTable) -> None:
+    """Refuse FLARE's own rules for other structures than the thirteen organs.
+
+    Args:
+        protocol: standard or flare24.
+        table: of the labels.
+
+    Raises:
+        UsageError: they do not go together.
+    """
+    if protocol == "flare24" and table != FLARE13:
+        raise UsageError(
+            "the thirteen organs for the protocol flare24",
+            found=f"the label table {table.name}",
+            remedy="choose the protocol standard",
+        )
+
+
+def _compare_region(
+    prediction: Labels,
+    truth: Labels,
+    region: Region,
+    scheme: LabelScheme,
+    spacing_mm: tuple[float, float, float],
+) -> OrganMetrics:
+    """The metrics of several structures as one."""
+    part_of = np.zeros(256, dtype=np.uint8)
+    part_of[[scheme.table.by_name[name].id for name in region.structures]] = 1
+    whole = Organ(1, region.name, region.title, region.colour, region.tolerance_mm, None)
+    maps = (np.take(part_of, label_map.T).T for label_map in (prediction, truth))
+    (metrics,) = compare_labels(*maps, spacing_mm=spacing_mm, organs=[whole])
+    return metrics
 
 
 def _spacing_mm(truth_map: LabelMap, protocol: Protocol) -> tuple[float, float, float]:
@@ -160,7 +226,12 @@ def _spacing_mm(truth_map: LabelMap, protocol: Protocol) -> tuple[float, float, 
 
 
 def evaluate_missing(
-    case: str, truth: LabelSource, organs: Sequence[Organ], *, truth_labels: LabelScheme = FLARE
+    case: str,
+    truth: LabelSource,
+    organs: Sequence[Organ],
+    *,
+    truth_labels: LabelScheme = FLARE,
+    regions: Sequence[Region] = (),
 ) -> Evaluation:
     """A case without a prediction: every organ is missed, those that the truth lacks as well.
 
@@ -171,41 +242,56 @@ def evaluate_missing(
         truth: its true labels.
         organs: which to compare.
         truth_labels: label scheme of the truth.
+        regions: which to compare too.
 
     Raises:
         InputError: the truth is unreadable.
     """
     truth_map = read_organ_labels(truth, truth_labels)
-    nothing = np.zeros_like(truth_map.values)
+    values = truth_map.values
+    if truth_labels.unlabelled:
+        values = np.where(values == UNLABELLED, 0, values).astype(np.uint8)
+    nothing = np.zeros_like(values)
     spacing_mm = truth_map.affine.spacing_mm
-    organ_metrics = tuple(
-        replace(metrics, dsc=0.0, nsd=0.0, hd95_mm=np.inf, assd_mm=np.inf)
-        for metrics in compare_labels(
-            nothing, truth_map.values, spacing_mm=spacing_mm, organs=organs
-        )
-    )
+
+    def missed(metrics: OrganMetrics) -> OrganMetrics:
+        return replace(metrics, dsc=0.0, nsd=0.0, hd95_mm=np.inf, assd_mm=np.inf)
+
+    of_organs = compare_labels(nothing, values, spacing_mm=spacing_mm, organs=organs)
+    of_regions = [_compare_region(nothing, values, r, truth_labels, spacing_mm) for r in regions]
     finding = Finding("warning", "no-prediction", "there is no prediction: it counts as a failure")
-    return Evaluation(case, "standard", organ_metrics, (finding,))
+    return Evaluation(
+        case,
+        "standard",
+        tuple(map(missed, of_organs)),
+        (finding,),
+        tuple(map(missed, of_regions)),
+    )
 
 
-def select_compared_organs(
+def select_compared(
     organs: Sequence[Organ | str], prediction_scheme: LabelScheme, truth_scheme: LabelScheme
-) -> tuple[Organ, ...]:
-    """The organs that are asked for and that both label schemes express.
+) -> tuple[tuple[Organ, ...], tuple[Region, ...]]:
+    """The organs and regions that are asked for and that both label schemes express.
 
     Args:
-        organs: organs or names; all of the truth's where empty.
+        organs: organs, names, names of regions; all of the truth's where empty.
         prediction_scheme: label scheme of the prediction.
         truth_scheme: label scheme of the truth.
 
     Raises:
         UsageError: no such organ, or none is left.
     """
-    requested = select_organs(o if isinstance(o, str) else o.name for o in organs)
+    names = [o if isinstance(o, str) else o.name for o in organs]
+    every_region = truth_scheme.table.regions
+    region_names = {region.name for region in every_region}
+    requested = truth_scheme.table.select(name for name in names if name not in region_names)
     candidates = requested or truth_scheme.organs
     compared = [o for o in candidates if o in truth_scheme.organs and o in prediction_scheme.organs]
     if not compared:
-        names = ", ".join(organ.name for organ in candidates)
-        problem = f"none of {names} in {truth_scheme.name} and {prediction_scheme.name}"
+        listed = ", ".join(organ.name for organ in candidates)
+        problem = f"none of {listed} in {truth_scheme.name} and {prediction_scheme.name}"
         raise UsageError("an organ in both label schemes", found=problem, remedy="choose others")
-    return tuple(compared)
+    expressed = {organ.name for organ in truth_scheme.organs} & set(prediction_scheme.values)
+    regions = [r for r in every_region if (not names or r.name in names)]
+    return tuple(compared), tuple(r for r in regions if expressed.issuperset(r.structures))

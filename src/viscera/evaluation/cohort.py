@@ -15,7 +15,7 @@ from typing import Any
 
 from viscera._version import __version__
 from viscera.core.label_schemes import FLARE, LabelScheme
-from viscera.core.organs import Organ
+from viscera.core.organs import FLARE13, Organ, Region
 from viscera.errors import ResourceError, VisceraError, option
 from viscera.evaluation.case import Evaluation, evaluate, evaluate_missing
 from viscera.io.content_digest import content_digest
@@ -57,6 +57,7 @@ class EvaluationRules:
         protocol: ``standard`` or ``flare24``.
         prediction_labels, truth_labels: label schemes.
         memory_limit_mb: most memory for all parallel cases together; None: what is free.
+        regions: which to compare too.
     """
 
     organs: tuple[Organ, ...]
@@ -64,15 +65,25 @@ class EvaluationRules:
     prediction_labels: LabelScheme = FLARE
     truth_labels: LabelScheme = FLARE
     memory_limit_mb: float | None = None
+    regions: tuple[Region, ...] = ()
+
+    @property
+    def compared(self) -> tuple[Organ | Region, ...]:
+        """Organs and regions."""
+        return (*self.organs, *self.regions)
 
     def as_dict(self) -> dict[str, Any]:
         """What shapes the metrics, JSON-ready."""
-        return {
+        table: dict[str, Any] = {
             "protocol": self.protocol,
             "organs": [organ.name for organ in self.organs],
             "prediction_labels": self.prediction_labels.name,
             "truth_labels": self.truth_labels.name,
         }
+        if self.truth_labels.table != FLARE13:
+            table["label_table"] = self.truth_labels.table.name
+            table["regions"] = [region.name for region in self.regions]
+        return table
 
     def identity(self) -> dict[str, Any]:
         """All of it, JSON-ready: a mapping file may keep its name and change what it says."""
@@ -80,7 +91,13 @@ class EvaluationRules:
             [sorted(map(list, scheme.values.items())), sorted(scheme.others)]
             for scheme in (self.prediction_labels, self.truth_labels)
         ]
-        return {**self.as_dict(), "values": json.loads(json.dumps(values))}
+        identity = {**self.as_dict(), "values": json.loads(json.dumps(values))}
+        if self.truth_labels.table != FLARE13:
+            schemes = (self.prediction_labels, self.truth_labels)
+            identity["unlabelled"] = [sorted(scheme.unlabelled) for scheme in schemes]
+            identity["tolerances_mm"] = [each.tolerance_mm for each in self.compared]
+            identity["parts"] = [list(region.structures) for region in self.regions]
+        return identity
 
     def cache_key(self, pair: CasePair) -> str | None:
         """A digest of all that decides a case's metrics: both files' bytes and these rules.
@@ -209,13 +226,17 @@ def _evaluate_pair(pair: CasePair, rules: EvaluationRules, need_mb: float) -> Ca
         require_memory(need_mb, rules.memory_limit_mb, what="both label maps", where=pair.truth)
         if pair.prediction is None:
             return evaluate_missing(
-                pair.case, pair.truth, rules.organs, truth_labels=rules.truth_labels
+                pair.case,
+                pair.truth,
+                rules.organs,
+                truth_labels=rules.truth_labels,
+                regions=rules.regions,
             )
         evaluation = evaluate(
             pair.prediction,
             pair.truth,
             protocol=rules.protocol,
-            organs=rules.organs,
+            organs=(*rules.organs, *(region.name for region in rules.regions)),
             prediction_labels=rules.prediction_labels,
             truth_labels=rules.truth_labels,
             memory_limit_mb=rules.memory_limit_mb,

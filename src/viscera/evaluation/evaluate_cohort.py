@@ -18,7 +18,7 @@ from viscera.errors import (
     option,
     python_wording,
 )
-from viscera.evaluation.case import select_compared_organs
+from viscera.evaluation.case import check_protocol, select_compared
 from viscera.evaluation.case_columns import read_groups, read_seconds
 from viscera.evaluation.cohort import CaseOutcome, CasePair, EvaluationRules, evaluate_pairs
 from viscera.evaluation.folder import EvaluationFolder
@@ -26,7 +26,7 @@ from viscera.evaluation.metrics_csv import read_metrics_csv
 from viscera.evaluation.pairs import CohortPairs, pair_cases
 from viscera.evaluation.summary import MetricValues, summarise_cohort
 from viscera.io.failure_list import FailureList
-from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.label_scheme_files import read_label_schemes
 from viscera.metrics.organ_metrics import Protocol
 from viscera.runtime.paths import checked_path
 
@@ -63,6 +63,7 @@ def evaluate_cohort(
     organs: Sequence[Organ | str] = (),
     prediction_labels: str | Path | LabelScheme = FLARE,
     truth_labels: str | Path | LabelScheme = FLARE,
+    label_table: str | Path | None = None,
     images: str | Path | None = None,
     groups: str | Path | None = None,
     by: str | None = None,
@@ -85,9 +86,11 @@ def evaluate_cohort(
         pairs: instead of both: a CSV with the columns case, prediction, truth and, if wished,
             image.
         protocol: ``standard`` or ``flare24``.
-        organs: organs or names to compare; all that both label schemes express where empty.
+        organs: organs, names or regions to compare; all that both label schemes express where
+            empty.
         prediction_labels: label scheme of the predictions, see `viscera.evaluate`.
         truth_labels: label scheme of the truth.
+        label_table: what labels may mean, see `viscera.evaluate`.
         images: the CTs, to draw the best and the worst cases.
         groups: CSV with a column case: groups are compared too.
         by: column of `groups` that names the group.
@@ -118,11 +121,13 @@ def evaluate_cohort(
     group_of = read_groups(groups, by) if groups else None
     seconds = read_seconds(times) if times else None
     cohort = pair_cases(prediction, truth, pairs, images)
-    prediction_scheme = read_label_scheme(prediction_labels)
-    truth_scheme = read_label_scheme(truth_labels)
-    compared_organs = select_compared_organs(organs, prediction_scheme, truth_scheme)
+    prediction_scheme, truth_scheme = read_label_schemes(
+        prediction_labels, truth_labels, label_table
+    )
+    check_protocol(protocol, truth_scheme.table)
+    compared_organs, regions = select_compared(organs, prediction_scheme, truth_scheme)
     rules = EvaluationRules(
-        compared_organs, protocol, prediction_scheme, truth_scheme, memory_limit_mb
+        compared_organs, protocol, prediction_scheme, truth_scheme, memory_limit_mb, regions
     )
     other_run = read_metrics_csv(against, protocol) if against else None
     folder = EvaluationFolder(output) if output else None

@@ -86,13 +86,13 @@ class EvaluationFolder:
         panels = [
             (
                 title,
-                [[getattr(e[organ.name], metric) for e in evaluations] for organ in rules.organs],
+                [[getattr(e[organ.name], metric) for e in evaluations] for organ in rules.compared],
             )
             for metric, title in (("dsc", "DSC"), ("nsd", "NSD"))
         ]
         title = f"{len(evaluations)} cases, protocol {rules.protocol}"
         with atomic_write(self.path / "boxplot.png", overwrite=True) as file:
-            file.write(boxplot_png(panels, rules.organs, title))
+            file.write(boxplot_png(panels, rules.compared, title))
         text = json.dumps(summary, indent=2, ensure_ascii=False, allow_nan=False)
         write_text(self.path / "summary.json", text, overwrite=True)
 

@@ -6,7 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from viscera.core.label_map import LabelMap
-from viscera.core.label_schemes import FLARE, LabelScheme
+from viscera.core.label_schemes import FLARE, UNLABELLED, LabelScheme
+from viscera.errors import InputError
 from viscera.findings import Finding
 from viscera.grid.reorient import other_grid_error, reorient_label_map, reorient_to
 from viscera.inputs import LabelSource, as_label_map
@@ -53,7 +54,25 @@ def match_labels(
     matched = reorient_label_map(
         prediction_map, shape, truth_map.affine, owner="the truth's", where=where
     )
+    if truth_labels.unlabelled or prediction_labels.unlabelled:
+        return _without_unlabelled(matched, truth_map)
     return matched, truth_map
+
+
+def _without_unlabelled(prediction_map: LabelMap, truth_map: LabelMap) -> tuple[LabelMap, LabelMap]:
+    """Both with background where nobody labelled the truth, so that nothing there counts."""
+    unlabelled = truth_map.values == UNLABELLED
+    if unlabelled.all():
+        raise InputError(
+            "a truth in which voxels are labelled",
+            found="none",
+            remedy="leave the case out",
+            where=truth_map.name,
+        )
+    prediction, truth = prediction_map.values.copy(order="K"), truth_map.values.copy(order="K")
+    prediction[unlabelled | (prediction == UNLABELLED)] = 0
+    truth[unlabelled] = 0
+    return replace(prediction_map, values=prediction), replace(truth_map, values=truth)
 
 
 def read_organ_labels(

@@ -85,7 +85,7 @@ def metrics_csv(evaluations: Sequence[Evaluation], groups: Mapping[str, str] | N
     writer.writerow([*_COLUMNS, *(["group"] if groups is not None else [])])
     for evaluation in evaluations:
         group = [] if groups is None else [groups.get(evaluation.case, "")]
-        for metrics in evaluation.organ_metrics:
+        for metrics in evaluation.metrics:
             for name in (*METRIC_NAMES, *_VOLUMES):
                 value = getattr(metrics, name)
                 cell = "" if math.isnan(value) else repr(value)  # exact: others compare with it

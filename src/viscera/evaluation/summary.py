@@ -47,6 +47,7 @@ def summarise_cohort(
     """
     evaluated = {case: o for case, o in outcomes.items() if isinstance(o, Evaluation)}
     organs = [organ.name for organ in rules.organs]
+    regions = [region.name for region in rules.regions]
     values = metrics_by_case_and_organ(evaluated.values())
     summary: dict[str, Any] = {
         "viscera": __version__,
@@ -65,7 +66,8 @@ def summarise_cohort(
             for case, error in outcomes.items()
             if not isinstance(error, Evaluation)
         ],
-        "scores": _organ_statistics(values, list(evaluated), organs),
+        "titles": {each.name: each.title for each in rules.compared},
+        "scores": _organ_statistics(values, list(evaluated), organs, regions),
     }
     if groups is not None:
         summary["groups"] = _group_statistics(
@@ -87,7 +89,7 @@ def metrics_by_case_and_organ(
     return {
         (evaluation.case, metrics.organ): tuple(getattr(metrics, name) for name in METRIC_NAMES)
         for evaluation in evaluations
-        for metrics in evaluation.organ_metrics
+        for metrics in evaluation.metrics
     }
 
 
@@ -121,15 +123,23 @@ def _metric_table(
 
 
 def _organ_statistics(
-    values: MetricValues, cases: Sequence[str], organs: Sequence[str]
+    values: MetricValues,
+    cases: Sequence[str],
+    organs: Sequence[str],
+    regions: Sequence[str] = (),
 ) -> dict[str, dict[str, Any]]:
+    """Of each organ, of their average, and of regions, which count in no average."""
     by_metric = {
         name: summarise(_metric_table(values, cases, organs, name)) for name in METRIC_NAMES
     }
-    return {
+    result = {
         organ: {name: by_metric[name][row].as_dict() for name in METRIC_NAMES}
         for row, organ in enumerate([*organs, AVERAGE])
     }
+    if regions:
+        of_regions = _organ_statistics(values, cases, regions)
+        result |= {region: of_regions[region] for region in regions}
+    return result
 
 
 def _organ_differences(

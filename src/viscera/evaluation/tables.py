@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
-from viscera.core.organs import ORGANS_BY_NAME
 from viscera.evaluation.summary import AVERAGE
 from viscera.report.markdown import markdown_table
 
@@ -28,9 +28,9 @@ def evaluation_tables(summary: dict[str, Any]) -> str:
         f"# Evaluation of {summary['cases']} cases, protocol {summary['protocol']}",
         *_absences(summary),
         "## Mean ± standard deviation, median (quartiles)",
-        organ_table(summary["scores"]),
+        organ_table(summary["scores"], summary["titles"]),
         "## Means with 95 % bootstrap intervals",
-        interval_table(summary["scores"]),
+        interval_table(summary["scores"], summary["titles"]),
     ]
     if "groups" in summary:
         parts += ["## Groups", group_table(summary["groups"])]
@@ -41,15 +41,19 @@ def evaluation_tables(summary: dict[str, Any]) -> str:
             f"{comparison['cases']} cases in both. This run less the other: mean [95 % bootstrap "
             "interval], p of a two-sided Wilcoxon signed-rank test, corrected by Holm for the "
             "organs.",
-            comparison_table(comparison["scores"]),
+            comparison_table(comparison["scores"], summary["titles"]),
         ]
     return "\n\n".join(parts) + "\n"
 
 
-def organ_table(scores: dict[str, Any]) -> str:
+def organ_table(scores: dict[str, Any], titles: Mapping[str, str]) -> str:
     """The paper's Table 3: a row an organ, mean ± std and median (Q1, Q3) of every metric.
 
     Distances are over the cases that have one; the number stands beside them where some have not.
+
+    Args:
+        scores: by organ.
+        titles: for people, by organ.
     """
     header = ["Organ"]
     for title, _, _ in _SHOWN.values():
@@ -57,17 +61,22 @@ def organ_table(scores: dict[str, Any]) -> str:
     rows = []
     for name, metrics in scores.items():
         cases = max(metrics[metric]["n"] for metric in _SHOWN)
-        row = [_title(name)]
+        row = [_title(name, titles)]
         for metric in _SHOWN:
             row += [_spread(metrics[metric], metric, cases), _quartiles(metrics[metric], metric)]
         rows.append(row)
     return markdown_table(header, rows)
 
 
-def interval_table(scores: dict[str, Any]) -> str:
-    """Mean and its 95 % interval of every metric."""
+def interval_table(scores: dict[str, Any], titles: Mapping[str, str]) -> str:
+    """Mean and its 95 % interval of every metric.
+
+    Args:
+        scores: by organ.
+        titles: for people, by organ.
+    """
     rows = [
-        [_title(name), *(_interval(metrics[m], m, "mean") for m in _SHOWN)]
+        [_title(name, titles), *(_interval(metrics[m], m, "mean") for m in _SHOWN)]
         for name, metrics in scores.items()
     ]
     return markdown_table(["Organ", *(title for title, _, _ in _SHOWN.values())], rows)
@@ -94,14 +103,19 @@ def group_table(groups: dict[str, Any]) -> str:
     return markdown_table([*header, *(["seconds a case"] if timed else [])], rows)
 
 
-def comparison_table(scores: dict[str, Any]) -> str:
-    """A row an organ: difference, interval and p of DSC and NSD."""
+def comparison_table(scores: dict[str, Any], titles: Mapping[str, str]) -> str:
+    """A row an organ: difference, interval and p of DSC and NSD.
+
+    Args:
+        scores: by organ.
+        titles: for people, by organ.
+    """
     header = ["Organ"]
     for metric in _OVERLAPS:
         header += [f"{_SHOWN[metric][0]} difference", "p", "p (Holm)"]
     rows = []
     for name, metrics in scores.items():
-        row = [_title(name)]
+        row = [_title(name, titles)]
         for metric in _OVERLAPS:
             difference = metrics[metric]
             row += [_interval(difference, metric, "mean", signed=True), _p(difference["p"])]
@@ -126,8 +140,8 @@ def _absences(summary: dict[str, Any]) -> list[str]:
     return ["\n".join(lines)] if lines else []
 
 
-def _title(name: str) -> str:
-    return ORGANS_BY_NAME[name].title if name in ORGANS_BY_NAME else "**Average**"
+def _title(name: str, titles: Mapping[str, str]) -> str:
+    return "**Average**" if name == AVERAGE else titles[name]
 
 
 def _number(value: float | None, metric: str, *, signed: bool = False) -> str:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import numpy as np
 from PIL import Image
 
-from viscera.core.organs import Organ
+from viscera.core.organs import Organ, Region
 from viscera.report.charts.canvas import DIM, GRID, INK, PAPER, SHARPER, ChartCanvas
 
 _PLOT_PX, _SLOT_PX, _LEFT_PX, _TOP_PX, _GAP_PX, _NAMES_PX = 300, 76, 70, 78, 52, 70
@@ -16,7 +16,9 @@ _NARROWEST_PX = 560  # leaves room for the title
 
 
 def boxplot_png(
-    panels: Sequence[tuple[str, Sequence[Sequence[float]]]], organs: Sequence[Organ], title: str
+    panels: Sequence[tuple[str, Sequence[Sequence[float]]]],
+    organs: Sequence[Organ | Region],
+    title: str,
 ) -> bytes:
     """A PNG with a panel a metric.
 
