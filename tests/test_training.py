@@ -33,7 +33,12 @@ from viscera.training.data.prepare import prepare_data  # noqa: E402
 from viscera.training.data.sampling import Sampler  # noqa: E402
 from viscera.training.distributed import ProcessGroup  # noqa: E402
 from viscera.training.journal import read_journal  # noqa: E402
-from viscera.training.loop import Training, TrainingCallbacks, new_network  # noqa: E402
+from viscera.training.loop import (  # noqa: E402
+    InitialWeights,
+    Training,
+    TrainingCallbacks,
+    new_network,
+)
 from viscera.training.losses import LossWeights, dice_cross_entropy, training_loss  # noqa: E402
 from viscera.training.optimise import WeightAverage, learning_rate  # noqa: E402
 from viscera.training.recipe import read_recipe  # noqa: E402
@@ -487,7 +492,7 @@ def test_damaged_and_foreign_checkpoints_are_refused(tmp_path, data, caches):
     path = tmp_path / "run" / LAST
     wider = replace(recipe, network=replace(recipe.network, widths=(8, 8, 8, 8)))
     with pytest.raises(InputError, match="weights of this network"):
-        training(tmp_path, wider, found, "other", init=path)
+        training(tmp_path, wider, found, "other", init=InitialWeights(path))
     path.write_bytes(path.read_bytes()[:2000])
     with pytest.raises(InputError, match="a checkpoint"):
         training(tmp_path, recipe, found)
@@ -507,7 +512,9 @@ def test_another_recipes_checkpoint_is_not_gone_on_with(tmp_path, data, caches):
 def test_a_training_can_begin_with_other_weights(tmp_path, data, caches):
     recipe, _, found = setting_up(tmp_path, data, caches, "optimisation.epochs=1")
     training(tmp_path, recipe, found).run()
-    begun = training(tmp_path, recipe, found, "second", init=tmp_path / "run" / LAST)
+    begun = training(
+        tmp_path, recipe, found, "second", init=InitialWeights(tmp_path / "run" / LAST)
+    )
     assert begun.state.step == 0
     begun.run(minutes=0)
     one, other = weights(tmp_path / "run"), weights(tmp_path / "second")

@@ -33,6 +33,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from viscera.bundle.read import WEIGHTS
 from viscera.training.checkpoint import LAST, load_weights, save_checkpoint
 from viscera.training.loop import new_network
 from viscera.training.recipe import read_recipe
@@ -254,12 +255,19 @@ def averages(out: Path) -> None:
     for fold in range(FOLDS):
         name = "default" if fold == 0 else f"folds/default-{fold}"
         if all(finished(out, f"{part}-{fold}") for part in PARTS):
-            average(parts_of(out, fold), "default", ROOT / "weights" / f"{name}.safetensors")
+            average(parts_of(out, fold), "default", weights_file(name))
     if finished(out, "look"):
-        average({out / "runs" / "look" / LAST: 1.0}, "look", ROOT / "weights" / "look.safetensors")
+        average({out / "runs" / "look" / LAST: 1.0}, "look", weights_file("look"))
     last = {out / "runs" / f"paper-{n}" / LAST: 1 / 3 for n in (2, 3, 4)}
     if all(finished(out, path.parent.name) for path in last):
-        average(last, "paper_strong", ROOT / "weights" / "paper.safetensors")
+        average(last, "paper_strong", weights_file("paper"))
+
+
+def weights_file(name: str) -> Path:
+    """Where averaged weights are kept; those of `default` are packaged, for `viscera train`."""
+    if name == "default":
+        return ROOT / "src" / "viscera" / "bundles" / "default" / WEIGHTS
+    return ROOT / "weights" / f"{name}.safetensors"
 
 
 def package(out: Path) -> None:
@@ -272,7 +280,7 @@ def package(out: Path) -> None:
         ("fast", "default", fast, DEFAULT_DATA),
         ("paper", "paper_strong", (), PAPER_DATA),
     ):
-        weights = ROOT / "weights" / ("default" if name == "fast" else name)
+        weights = weights_file("default" if name == "fast" else name)
         run, cache = out / "packaged" / name, "fast" if name == "fast" else recipe
         scores = f'about.scores="{LOOK_SCORES if name == "look" else SCORES}"'
         changed = [word for setting in (*settings, scores) for word in ("--set", setting)]
@@ -285,7 +293,7 @@ def package(out: Path) -> None:
         viscera("train", ROOT / f"configs/{recipe}.toml", "-o", run, "--fold", 0,
                 "--cache", out / f"cache-{cache}", *changed, *begun)  # fmt: skip
         made = out / "packaged" / f"{name}-bundle"
-        viscera("export", run, "-o", made, "--weights", weights.with_suffix(".safetensors"),
+        viscera("export", run, "-o", made, "--weights", weights,
                 "--licence", LICENCE, "--training-data", data, "--overwrite")  # fmt: skip
         shutil.copytree(made, bundles / name, dirs_exist_ok=True)
     share_network(bundles / "fast", bundles / "default")

@@ -13,6 +13,7 @@ from viscera.errors import BundleError, option
 from viscera.runtime.paths import checked_path
 from viscera.runtime.small_files import MOST_WEIGHTS_BYTES, read_file_bytes, read_toml_file
 
+WEIGHTS = "weights.safetensors"  # of a bundle that trainings can begin with
 _PACKAGED = Path(__file__).parents[1] / "bundles"
 # What pickles begin with: a protocol opcode, or torch's zip archive.
 _PICKLE_STARTS = (b"\x80", b"PK\x03\x04")
@@ -68,6 +69,26 @@ def read_bundle(source: str | Path) -> Bundle:
     bundle = replace(load_dataclass(Bundle, table, path, skip=("folder",)), folder=folder)
     _check_weights(bundle)
     return bundle
+
+
+def weights_to_train(bundle: Bundle) -> Path:
+    """The weights of a bundle as `viscera train` takes them.
+
+    Args:
+        bundle: packaged, or any other with such a file beside its network.
+
+    Raises:
+        BundleError: it has none.
+    """
+    path = bundle.model_path.parent / WEIGHTS
+    if not path.is_file():
+        raise BundleError(
+            f"a bundle with {WEIGHTS} beside its network, such as default",
+            found="none",
+            remedy=f"begin with another, or pass {option('init')} a .safetensors file",
+            where=path,
+        )
+    return path
 
 
 def read_look(bundle: Bundle) -> Bundle | None:

@@ -30,6 +30,7 @@ COMMANDS = {
     "listen": "Take CT series by C-STORE, segment them, send the results on.",
     "evaluate": "Compare predicted labels with the truth: DSC, NSD, HD95, ASSD.",
     "bench": "Measure whole processes, one scan a start, as FLARE does.",
+    "recipe": "Propose a recipe from data, for `viscera train`.",
     "train": "Train a network from folders of scans and labels.",
     "pseudo-label": "Label scans with a bundle, and check every organ.",
     "export": "Turn a training into a bundle that gives the same labels.",

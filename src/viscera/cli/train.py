@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Iterator
+import sys
+import time
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +18,8 @@ from viscera.cli._shared.progress import steps_bar
 from viscera.cli._shared.terminal import echo
 from viscera.errors import command_line_wording
 from viscera.runtime.extras import require_extra
+
+_PACE_EVERY_S = 60.0
 
 if TYPE_CHECKING:
     from viscera.training.checkpoint import TrainingState
@@ -32,7 +36,12 @@ if TYPE_CHECKING:
 @click.option("--prepare", is_flag=True, help="Fill the cache and end.")
 @click.option("--resume", is_flag=True, help="Continue from the last checkpoint, if there is one.")
 @click.option("--minutes", type=float, help="Stop at a checkpoint after this time.")
-@click.option("--init", type=PATH, help="Begin with these weights, a .safetensors file.")
+@click.option(
+    "--init",
+    metavar="WEIGHTS",
+    help="Begin with a bundle's weights (default), or a .safetensors file; what they do not know "
+    "gets a new last layer.",
+)
 @click.option("--fold", type=int, help="Validate on this fold; short for --set split.fold=N.")
 @click.option(
     "--set", "settings", multiple=True, metavar="TABLE.KEY=VALUE", help="Change the recipe."
@@ -50,7 +59,7 @@ def command(
     prepare: bool,
     resume: bool,
     minutes: float | None,
-    init: Path | None,
+    init: str | None,
     fold: int | None,
     settings: tuple[str, ...],
     teacher: str | None,
@@ -96,27 +105,69 @@ def command(
         if not quiet:
             echo(f"step {step}: DSC {validation.mean_dsc:.4f} on the validation set", err=True)
 
+    def show_new_labels(labels: Sequence[str]) -> None:
+        if not quiet:
+            echo(f"new to the weights of {init}: {', '.join(labels)}", err=True)
+
     received: list[int] = []
+    pace = _StepPace()
     with steps_bar(quiet=quiet) as on_progress, ExitStack() as handlers:
 
         def show_start(state: TrainingState, _steps: int) -> None:
             if not quiet and state.step:
                 echo(f"continuing from step {state.step}", err=True)
+            pace.begin(state.step)
             # From here on there is a checkpoint to stop at.
             handlers.enter_context(stopping_softly(received))
 
+        def show_step(step: int, steps: int, loss: float) -> None:
+            on_progress(f"loss {loss:.4f}", step, steps)
+            if not quiet and (line := pace.line(step, steps, loss)):
+                echo(line, err=True)
+
         callbacks = TrainingCallbacks(
-            step=lambda step, steps, loss: on_progress(f"loss {loss:.4f}", step, steps),
+            step=show_step,
             validation=show_validation,
             stop=lambda: bool(received),
         )
-        reporter = TrainReporter(on_progress, show_data, show_start, callbacks)
+        reporter = TrainReporter(
+            preparation=on_progress,
+            data=show_data,
+            start=show_start,
+            new_labels=show_new_labels,
+            callbacks=callbacks,
+        )
         result = train(described, recipe_toml, data, output, options, reporter)
     if result is None or not result.is_first:
         return 0
     if not quiet:
         echo(f"{output}: {_result_text(result, output)}", err=True)
     return 128 + received[0] if received and not result.is_done else 0
+
+
+class _StepPace:
+    """Where there is no bar: a line a minute with the loss and the time that is left."""
+
+    def __init__(self) -> None:
+        self._is_terminal = sys.stderr.isatty()
+        self.begin(0)
+
+    def begin(self, step: int) -> None:
+        """Count from here."""
+        self._first, self._start = step, time.monotonic()
+        self._next_s = _PACE_EVERY_S
+
+    def line(self, step: int, steps: int, loss: float) -> str:
+        """What to print after this step; empty for nothing."""
+        elapsed_s = time.monotonic() - self._start
+        if self._is_terminal or elapsed_s < self._next_s or step >= steps:
+            return ""
+        self._next_s = elapsed_s + _PACE_EVERY_S
+        step_s = elapsed_s / max(step - self._first, 1)
+        left = (steps - step) * step_s / 60
+        return (
+            f"step {step} of {steps}, loss {loss:.3f}, {step_s:.1f} s a step, {left:.0f} min left"
+        )
 
 
 def _data_lines(data: TrainingData) -> list[str]:

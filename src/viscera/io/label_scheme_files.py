@@ -121,7 +121,7 @@ def read_label_table(name_or_file: str | Path) -> LabelScheme:
         return FLARE
     path = Path(name_or_file)
     if str(name_or_file) in packaged_bundles() or (path_exists(path) and path.is_dir()):
-        return _scheme_of_table(read_bundle(name_or_file).label_table)
+        return scheme_of_table(read_bundle(name_or_file).label_table)
     if not path_exists(path):
         raise UsageError(
             f"{FLARE13.name}, a bundle, a table in TOML, or a dataset.json",
@@ -140,7 +140,15 @@ def read_label_table(name_or_file: str | Path) -> LabelScheme:
         raise InputError(
             error.expected, found=error.found, remedy=error.remedy, where=path
         ) from error
-    return replace(_scheme_of_table(table), name=path.name, unlabelled=frozenset(file.unlabelled))
+    return replace(scheme_of_table(table), name=path.name, unlabelled=frozenset(file.unlabelled))
+
+
+def scheme_of_table(table: LabelTable) -> LabelScheme:
+    """The label scheme whose values are the table's labels; 255 is what nobody labelled."""
+    values = {organ.name: (organ.id,) for organ in table.organs}
+    if table is FLARE13:
+        return FLARE
+    return LabelScheme(table.name, values, table=table, unlabelled=frozenset({UNLABELLED}))
 
 
 def read_label_schemes(
@@ -260,16 +268,8 @@ def _read_table(path: Path) -> Any:
 def _with_table(scheme: LabelScheme, table: LabelTable) -> LabelScheme:
     """A built-in scheme for another table; what that lacks is background."""
     values = {name: v for name, v in scheme.values.items() if name in table.by_name}
-    rest = {v for name, every in scheme.values.items() if name not in values for v in every}
-    return replace(scheme, values=values, others=scheme.others | rest, table=table)
-
-
-def _scheme_of_table(table: LabelTable) -> LabelScheme:
-    """Values that are the table's own labels; 255 is what nobody labelled."""
-    values = {organ.name: (organ.id,) for organ in table.organs}
-    if table is FLARE13:
-        return FLARE
-    return LabelScheme(table.name, values, table=table, unlabelled=frozenset({UNLABELLED}))
+    remaining = {v for name, every in scheme.values.items() if name not in values for v in every}
+    return replace(scheme, values=values, others=scheme.others | remaining, table=table)
 
 
 def _scheme_of_mapping(content: Any, path: Path, table: LabelTable) -> LabelScheme:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from viscera.runtime.small_files import MOST_WEIGHTS_BYTES, read_file_bytes
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _NETWORK, _AVERAGE, _OPTIMISER = "network.", "average.", "optimiser."
+_SCORE_LAYERS, _SCORE_BIAS = ("score.", "coarse."), "score.bias"
 
 
 @dataclass
@@ -134,9 +136,65 @@ def load_weights(path: Path, network: nn.Module) -> TrainingState:
         InputError: unreadable, or of another network.
     """
     tensors, state = _read(path)
-    averaged = any(name.startswith(_AVERAGE) for name in tensors)
-    _fill(network, tensors, _AVERAGE if averaged else _NETWORK, path)
+    _fill(network, tensors, _weights_prefix(tensors), path)
     return state
+
+
+def begin_with_weights(
+    path: Path, network: nn.Module, *, labels: Sequence[str], old_labels: Sequence[str] = ()
+) -> tuple[str, ...]:
+    """Take over a checkpoint's weights for other labels: the last layer of what is new stays new.
+
+    Args:
+        path: the safetensors file.
+        network: changed in place.
+        labels: of its outputs.
+        old_labels: of the outputs in the file; where not given, as many outputs are the same ones,
+            and of another number none is.
+
+    Returns:
+        The labels whose weights stay as they were.
+
+    Raises:
+        InputError: unreadable, or of another network.
+    """
+    tensors, _ = _read(path)
+    prefix, state = _weights_prefix(tensors), network.state_dict()
+    old_count = next(
+        (len(v) for k, v in tensors.items() if k.startswith(prefix) and k.endswith(_SCORE_BIAS)), 0
+    )
+    if not old_labels and old_count == len(labels):
+        old_labels = labels
+    if tuple(old_labels) == tuple(labels):
+        _fill(network, tensors, prefix, path)
+        return ()
+    shared = [(labels.index(name), n) for n, name in enumerate(old_labels) if name in labels]
+    for key, value in tensors.items():
+        name = key.removeprefix(prefix)
+        if key.startswith(prefix) and name.startswith(_SCORE_LAYERS) and name in state:
+            tensors[key] = _new_outputs(value, state[name], shared, old_count, path)
+    _fill(network, tensors, prefix, path)
+    return tuple(name for name in labels if name not in old_labels)
+
+
+def _new_outputs(
+    old: Tensor, new: Tensor, shared: Sequence[tuple[int, int]], old_count: int, path: Path
+) -> Tensor:
+    """The new layer with the shared outputs of the old one; `shared` has numbers, new and old."""
+    # Outputs are the first axis of a convolution, and the second of a transposed one.
+    axes = [n for n in range(min(2, old.dim())) if old.shape[n] == old_count]
+    if not axes or old.dim() != new.dim():
+        raise _other_network("a last layer of another form", path)
+    axis = axes[-1] if old.dim() > 1 and old.shape[0] == new.shape[0] else axes[0]
+    result = new.clone()
+    for number, old_number in shared:
+        result.select(axis, number).copy_(old.select(axis, old_number))
+    return result
+
+
+def _weights_prefix(tensors: dict[str, Tensor]) -> str:
+    """Of the moving average where there is one, else of the network itself."""
+    return _AVERAGE if any(name.startswith(_AVERAGE) for name in tensors) else _NETWORK
 
 
 def _names(network: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
@@ -169,9 +227,13 @@ def _fill(network: nn.Module, tensors: dict[str, Any], prefix: str, path: Path) 
         network.load_state_dict(weights)
     except RuntimeError as error:
         lines = [line.strip() for line in str(error).splitlines()]
-        raise InputError(
-            "weights of this network",
-            found=lines[-1][:160],
-            remedy="name the recipe that they were trained with",
-            where=path,
-        ) from error
+        raise _other_network(lines[-1][:160], path) from error
+
+
+def _other_network(problem: str, path: Path) -> InputError:
+    return InputError(
+        "weights of this network",
+        found=problem,
+        remedy="name the recipe that they were trained with",
+        where=path,
+    )

@@ -21,8 +21,8 @@ from viscera.training.checkpoint import (
     BEST,
     LAST,
     TrainingState,
+    begin_with_weights,
     load_checkpoint,
-    load_weights,
     save_checkpoint,
 )
 from viscera.training.data.cache import CachedCase
@@ -58,6 +58,19 @@ class TrainingCallbacks:
     stop: Callable[[], bool] = lambda: False
 
 
+@dataclass(frozen=True)
+class InitialWeights:
+    """Weights that a training begins with.
+
+    Attributes:
+        path: a .safetensors file.
+        labels: of their outputs; empty where it is not known.
+    """
+
+    path: Path
+    labels: tuple[str, ...] = ()
+
+
 def new_network(recipe: Recipe) -> nn.Module:
     """The recipe's network; its random weights follow from the recipe's seed."""
     channels = recipe.slices.stack if recipe.slices else 1
@@ -74,6 +87,28 @@ def new_network(recipe: Recipe) -> nn.Module:
     return network
 
 
+def training_step_seconds(recipe: Recipe) -> float:
+    """What a step of a 3-D network takes on this machine's CPU, without cutting its samples.
+
+    Args:
+        recipe: of a network over patches.
+    """
+    assert recipe.patch is not None
+    network = new_network(recipe).to(memory_format=_CHANNELS_LAST[3])
+    size = (recipe.optimisation.batch, 1, *recipe.patch.size[::-1])
+    image = torch.zeros(size).contiguous(memory_format=_CHANNELS_LAST[3])
+    labels = torch.zeros((size[0], *size[2:]), dtype=torch.long)
+    seconds = []
+    for _ in range(3):
+        start = time.monotonic()
+        with torch.autocast("cpu", torch.bfloat16, enabled=recipe.optimisation.precision == "bf16"):
+            scores = network(image)
+        scores = scores[0] if isinstance(scores, list) else scores
+        nn.functional.cross_entropy(scores.float(), labels).backward()
+        seconds.append(time.monotonic() - start)
+    return min(seconds[1:])  # the first one prepares
+
+
 class Training:
     """One training in its folder, new or resumed.
 
@@ -81,6 +116,7 @@ class Training:
         state: how far it is.
         steps: of the whole recipe.
         validation: the last one, if there was any.
+        new_labels: those of which the initial weights know nothing.
     """
 
     def __init__(
@@ -91,7 +127,7 @@ class Training:
         folder: Path,
         processes: ProcessGroup,
         *,
-        init: Path | None = None,
+        init: InitialWeights | None = None,
         tensorboard: bool = False,
     ) -> None:
         """Set everything up as the last checkpoint left it.
@@ -121,8 +157,11 @@ class Training:
         if is_cuda_3d or any(isinstance(m, nn.GroupNorm) for m in self._network.modules()):
             self._layout = torch.contiguous_format
         self._network.to(self._device, memory_format=self._layout)
+        self.new_labels: tuple[str, ...] = ()
         if init is not None:
-            load_weights(init, self._network)
+            self.new_labels = begin_with_weights(
+                init.path, self._network, labels=recipe.labels, old_labels=init.labels
+            )
         self._optimiser = make_optimiser(self._network, self._settings)
         self._average = (
             WeightAverage(self._network, self._settings.ema) if self._settings.ema else None

@@ -6,7 +6,8 @@ so that training and `viscera segment` see a scan through the same settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from viscera.bundle.spec import (
     PostprocessStep,
     Slices,
 )
+from viscera.bundle.structures import RegionSettings, StructureSettings, structure_rows
 from viscera.bundle.toml_schema import dump_toml, load_dataclass
-from viscera.core.organs import ORGANS, PAIRED_ORGANS
+from viscera.core.organs import FLARE13, ORGANS, organ_pairs
 from viscera.errors import InputError, UsageError, option
 from viscera.nets.registry import architecture
 from viscera.runtime.digests import digest_of
@@ -54,6 +56,8 @@ class Recipe:
     slices: Slices | None = None
     patch: Patch | None = None
     labels: tuple[str, ...] = _ORGANS
+    structures: tuple[StructureSettings, ...] = ()
+    regions: tuple[RegionSettings, ...] = ()
     look: LookSettings | None = None
     postprocess: tuple[PostprocessStep, ...] = ()
     data: DataSettings = field(default_factory=DataSettings)
@@ -123,11 +127,10 @@ class Recipe:
             raise UsageError(
                 "an orientation whose x is L or R for mirror", found=f"{problem}", remedy=_REMEDY
             )
-        for right, left in PAIRED_ORGANS:
-            if (right.name in self.labels) != (left.name in self.labels):
-                problem = right.name if right.name in self.labels else left.name
+        for organ in self.bundle().organs:
+            if organ.partner is not None and organ.partner not in self.labels:
                 raise UsageError(
-                    "both sides of a pair for mirror", found=f"{problem} alone", remedy=_REMEDY
+                    "both sides of a pair for mirror", found=f"{organ.name} alone", remedy=_REMEDY
                 )
 
     def bundle(self, folder: Path = Path(), model: ModelFile | None = None) -> Bundle:
@@ -147,9 +150,17 @@ class Recipe:
             slices=self.slices,
             look=self.look,
             postprocess=self.postprocess,
+            structures=self.structures,
+            regions=self.regions,
             about=self.about,
             folder=folder,
         )
+
+    @cached_property
+    def channel_pairs(self) -> tuple[tuple[int, int], ...]:
+        """Outputs of the network that are right and left of a pair."""
+        pairs = organ_pairs(self.bundle().organs)
+        return tuple((self.labels.index(r.name), self.labels.index(le.name)) for r, le in pairs)
 
     @property
     def grid_digest(self) -> str:
@@ -165,13 +176,21 @@ class Recipe:
         """A digest of all that shapes the weights, for resuming a training."""
         optimisation = replace(self.optimisation, checkpoint_minutes=0.0, validate_every=0)
         shaping = replace(
-            self, about=BundleInfo(), look=None, postprocess=(), optimisation=optimisation
+            self,
+            about=BundleInfo(),
+            look=None,
+            postprocess=(),
+            regions=(),
+            optimisation=optimisation,
         )
         return digest_of(shaping)[:16]
 
 
 def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str]:
     """A recipe from its file, with single settings changed.
+
+    Its key ``label_table`` names a table of structures, see
+    `viscera.io.label_scheme_files.read_label_table`, in place of the structures themselves.
 
     Args:
         path: a TOML file.
@@ -197,7 +216,47 @@ def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str
         ) from error
     for setting in settings:
         _apply_setting(table, setting)
+    if "label_table" in table:
+        _include_label_table(table, path)
     return load_dataclass(Recipe, table, path, error=InputError), dump_toml(table)
+
+
+def read_recipe_text(text: str) -> Recipe:
+    """A recipe from TOML itself.
+
+    Args:
+        text: whole; it names no label table.
+
+    Raises:
+        InputError: it is none.
+    """
+    return load_dataclass(Recipe, parse_toml(text), Path("recipe"), error=InputError)
+
+
+def _include_label_table(table: dict[str, Any], path: Path) -> None:
+    """Put the structures of a label table into a recipe's table, in place.
+
+    Raises:
+        InputError: the recipe says what they are itself, or there is no such table.
+    """
+    from viscera.io.label_scheme_files import read_label_table  # training from a cache needs none
+
+    if clash := {"labels", "structures", "regions"} & set(table):
+        problem = f"'{min(clash)}' as well"
+        raise InputError("label_table alone", found=problem, remedy="leave one out", where=path)
+    name = table.pop("label_table")
+    if not isinstance(name, str):
+        problem = repr(name)
+        raise InputError("text at 'label_table'", found=problem, remedy=_REMEDY, where=path)
+    beside = path.parent / name
+    labels = read_label_table(beside if beside.exists() else name).table
+    table["labels"] = ["background", *(organ.name for organ in labels.organs)]
+    if labels.name != FLARE13.name:
+        table["structures"] = structure_rows(labels)
+        table["regions"] = [
+            {**asdict(region), "colour": list(region.colour), "structures": [*region.structures]}
+            for region in labels.regions
+        ]
 
 
 def _apply_setting(table: dict[str, Any], setting: str) -> None:

@@ -9,17 +9,18 @@ from pathlib import Path
 
 import torch
 
-from viscera.bundle.read import read_bundle
+from viscera.bundle.read import packaged_bundles, read_bundle, weights_to_train
 from viscera.errors import UsageError, option
 from viscera.report.charts.training_curves import curves_png
 from viscera.report.pictures.examples import example_row, examples_png
 from viscera.runtime.atomic_files import atomic_write
+from viscera.runtime.paths import checked_path
 from viscera.runtime.resources import thread_count
 from viscera.training.checkpoint import TrainingState
 from viscera.training.data.prepare import PreparationProgress, TrainingData, prepare_data
 from viscera.training.distributed import ProcessGroup, process_group
 from viscera.training.journal import read_journal
-from viscera.training.loop import Training, TrainingCallbacks
+from viscera.training.loop import InitialWeights, Training, TrainingCallbacks
 from viscera.training.recipe import Recipe
 from viscera.training.run_folder import check_new_run, start_run
 from viscera.training.validation import Validation
@@ -34,7 +35,8 @@ class TrainOptions:
         prepare: fill the cache and end.
         resume: continue from the last checkpoint, if there is one.
         minutes: stop at a checkpoint after this time.
-        init: weights to begin with where there is no checkpoint.
+        init: weights to begin with where there is no checkpoint: a .safetensors file, or the
+            name or folder of a bundle that has them.
         teacher: bundle whose soft scores are learnt from too.
         device: auto, cpu, cuda or cuda:N.
         threads: CPU threads; all that the process may use where None.
@@ -45,7 +47,7 @@ class TrainOptions:
     prepare: bool = False
     resume: bool = False
     minutes: float | None = None
-    init: Path | None = None
+    init: str | Path | None = None
     teacher: str | None = None
     device: str = "auto"
     threads: int | None = None
@@ -60,12 +62,14 @@ class TrainReporter:
         preparation: takes what is being prepared, how much of it is done, and all of it.
         data: takes what the training is given.
         start: takes the state it begins with and the steps of the whole recipe; in every process.
+        new_labels: takes labels of which the initial weights know nothing.
         callbacks: of the steps.
     """
 
     preparation: PreparationProgress = lambda _step, _completed, _all: None
     data: Callable[[TrainingData], None] = lambda _data: None
     start: Callable[[TrainingState, int], None] = lambda _state, _steps: None
+    new_labels: Callable[[Sequence[str]], None] = lambda _labels: None
     callbacks: TrainingCallbacks = field(default_factory=TrainingCallbacks)
 
 
@@ -205,13 +209,15 @@ def _run(
         data.validation_cases,
         output,
         processes,
-        init=options.init,
+        init=_initial_weights(options.init),
         tensorboard=options.tensorboard,
     )
+    if training.new_labels and processes.is_first and not training.state.step:
+        reporter.new_labels(training.new_labels)
     reporter.start(training.state, training.steps)
 
     def on_validation(step: int, validation: Validation) -> None:
-        _draw_curves(output, recipe.name)
+        _draw_curves(output, recipe)
         picture = examples_png([example_row(validation.example)], recipe.bundle().organs)
         with atomic_write(output / "validation.png", overwrite=True) as file:
             file.write(picture)
@@ -220,11 +226,26 @@ def _run(
     callbacks = replace(reporter.callbacks, validation=on_validation)
     is_done = training.run(minutes=options.minutes, callbacks=callbacks)
     if processes.is_first:
-        _draw_curves(output, recipe.name)
+        _draw_curves(output, recipe)
     return TrainResult(training.state, training.steps, is_done, processes.is_first)
 
 
-def _draw_curves(output: Path, title: str) -> None:
+def _initial_weights(init: str | Path | None) -> InitialWeights | None:
+    """A file, or those of a bundle.
+
+    Raises:
+        BundleError: a bundle without weights to train.
+    """
+    if init is None:
+        return None
+    path = checked_path(init)
+    if str(init) in packaged_bundles() or (path / "bundle.toml").is_file():
+        bundle = read_bundle(init)
+        return InitialWeights(weights_to_train(bundle), bundle.labels)
+    return InitialWeights(path)
+
+
+def _draw_curves(output: Path, recipe: Recipe) -> None:
     if journal := read_journal(output):
         with atomic_write(output / "curves.png", overwrite=True) as file:
-            file.write(curves_png(journal, title))
+            file.write(curves_png(journal, recipe.name, recipe.bundle().organs))

@@ -10,7 +10,7 @@ from typing import Any
 
 from PIL import Image
 
-from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.organs import Organ
 from viscera.report.charts.canvas import DIM, GRID, INK, PAPER, SHARPER, ChartCanvas
 
 _LOSS, _FAINT, _RATE = (54, 110, 190), (188, 207, 233), (190, 150, 70)
@@ -21,12 +21,13 @@ _SMOOTHED = 60  # points of a curve, at most, after averaging neighbours
 Points = Sequence[tuple[float, float]]
 
 
-def curves_png(journal: Sequence[dict[str, Any]], title: str) -> bytes:
+def curves_png(journal: Sequence[dict[str, Any]], title: str, organs: Sequence[Organ]) -> bytes:
     """A PNG: loss and learning rate above, mean DSC and each organ's below.
 
     Args:
         journal: lines of metrics.jsonl.
         title: stands above.
+        organs: of the network.
     """
     training_lines = [line for line in journal if line["kind"] == "train"]
     validations = [line for line in journal if line["kind"] == "validation"]
@@ -48,11 +49,12 @@ def curves_png(journal: Sequence[dict[str, Any]], title: str) -> bytes:
     if validations:
         chart = _Chart(pen, _TOP_PX + _PLOT_PX + _GAP_PX, 1.0, last)
         chart.frame("DSC of validations", 5)
+        by_name = {organ.name: organ for organ in organs}
         for name in validations[-1]["dsc"]:
             points = [
                 (line["step"], line["dsc"][name]) for line in validations if name in line["dsc"]
             ]
-            organ = ORGANS_BY_NAME[name]
+            organ = by_name[name]
             chart.curve(points, organ.colour, 1.5, name=f"{organ.title} {points[-1][1]:.2f}")
         mean = [(line["step"], line["mean_dsc"]) for line in validations]
         chart.curve(mean, INK, 3, name=f"mean {mean[-1][1]:.2f}")

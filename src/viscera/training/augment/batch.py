@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from viscera.core.organs import PAIRED_ORGANS
 from viscera.training.augment.geometry import (
     deform_image,
     deform_labels,
@@ -156,11 +155,7 @@ def _deform_batch(samples: DeviceBatch, recipe: Recipe, generator: torch.Generat
 
 
 def _mirror_batch(samples: DeviceBatch, recipe: Recipe, which: Tensor) -> DeviceBatch:
-    index = {name: channel for channel, name in enumerate(recipe.labels)}
-    pairs = [(index.get(right.name), index.get(left.name)) for right, left in PAIRED_ORGANS]
-    channel_pairs = [
-        (right, left) for right, left in pairs if right is not None and left is not None
-    ]
+    channel_pairs = recipe.channel_pairs
     image, labels = mirror_left_right(samples.image, samples.labels, which, channel_pairs)
     annotated = samples.annotated.clone()
     for right, left in channel_pairs:

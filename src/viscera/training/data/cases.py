@@ -6,16 +6,14 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from viscera.core.label_schemes import FLARE, LabelScheme
-from viscera.core.organs import select_organs
+from viscera.core.label_schemes import FLARE, UNLABELLED, LabelScheme
+from viscera.core.organs import FLARE13, LabelTable
 from viscera.errors import InputError, UsageError
 from viscera.findings import Finding
 from viscera.io.csv_tables import read_csv
-from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.label_scheme_files import read_label_scheme, scheme_of_table
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.runtime.small_files import read_json_file
-
-UNLABELLED = 255  # the value of voxels that nobody labelled
 
 
 @dataclass(frozen=True)
@@ -51,7 +49,7 @@ class TrainingCase:
 
 
 def find_cases(
-    sources: Sequence[Path], *, pseudo_weight: float = 1.0
+    sources: Sequence[Path], *, table: LabelTable = FLARE13, pseudo_weight: float = 1.0
 ) -> tuple[tuple[TrainingCase, ...], tuple[Finding, ...]]:
     """The cases of data sets, in the order of their names.
 
@@ -62,6 +60,7 @@ def find_cases(
 
     Args:
         sources: folders or lists.
+        table: what their labels are to mean.
         pseudo_weight: weight of a sample with pseudo-labels.
 
     Returns:
@@ -78,7 +77,9 @@ def find_cases(
             remedy = "check the path"
             raise InputError("a data set", found="nothing", remedy=remedy, where=source)
         source_cases = list(
-            _folder_cases(source, findings) if source.is_dir() else _listed_cases(source)
+            _folder_cases(source, table, findings)
+            if source.is_dir()
+            else _listed_cases(source, table)
         )
         if not source_cases:
             raise InputError(
@@ -102,7 +103,7 @@ def find_cases(
     return tuple(sorted(weighed, key=lambda case: case.name)), tuple(findings)
 
 
-def _folder_cases(root: Path, findings: list[Finding]) -> Iterator[TrainingCase]:
+def _folder_cases(root: Path, table: LabelTable, findings: list[Finding]) -> Iterator[TrainingCase]:
     """A nnU-Net folder, or FLARE's, or one part of FLARE's."""
     challenge = {
         "train_gt_label": {}, "train_pseudo_label": {"pseudo": True},
@@ -115,10 +116,10 @@ def _folder_cases(root: Path, findings: list[Finding]) -> Iterator[TrainingCase]
         if images is None or labels is None:
             continue
         description = next((p for p in (folder, root) if (p / "dataset.json").is_file()), None)
-        label_scheme = FLARE
+        label_scheme = scheme_of_table(table)
         unlabelled: tuple[int, ...] = (UNLABELLED,)
         if description is not None:
-            label_scheme, unlabelled = _read_dataset_json(description / "dataset.json")
+            label_scheme, unlabelled = _read_dataset_json(description / "dataset.json", table)
             findings.extend(label_scheme.findings)
         by_case, labelled = _volumes_by_case(images), _volumes_by_case(labels)
         for name in sorted(by_case.keys() | labelled.keys()):
@@ -166,23 +167,27 @@ def _volumes_by_case(folder: Path) -> dict[str, Path]:
     return volumes
 
 
-def _read_dataset_json(path: Path) -> tuple[LabelScheme, tuple[int, ...]]:
+def _read_dataset_json(path: Path, table: LabelTable) -> tuple[LabelScheme, tuple[int, ...]]:
     """The label scheme of a nnU-Net data set, and the values that mean nobody labelled a voxel."""
-    label_scheme = read_label_scheme(path)
+    label_scheme = read_label_scheme(path, table)
     value = read_json_file(path)["labels"].get("ignore")
     return label_scheme, (UNLABELLED, value) if type(value) is int else (UNLABELLED,)
 
 
-def _listed_scheme(name: str, listed: Path) -> tuple[LabelScheme, tuple[int, ...]]:
-    """A list's label scheme: a built-in one, or a file beside the list."""
+def _listed_scheme(
+    name: str, listed: Path, table: LabelTable
+) -> tuple[LabelScheme, tuple[int, ...]]:
+    """A list's label scheme: that of the table, a built-in one, or a file beside the list."""
+    if not name or (name.lower() == FLARE.name and table is not FLARE13):
+        return scheme_of_table(table), (UNLABELLED,)
     file = listed.parent / name
     is_file = path_exists(file) and file.is_file()
     if file.suffix.lower() == ".json" and is_file:
-        return _read_dataset_json(file)
-    return read_label_scheme(file if is_file else name), (UNLABELLED,)
+        return _read_dataset_json(file, table)
+    return read_label_scheme(file if is_file else name, table), (UNLABELLED,)
 
 
-def _listed_cases(path: Path) -> Iterator[TrainingCase]:
+def _listed_cases(path: Path, table: LabelTable) -> Iterator[TrainingCase]:
     """The rows of a CSV; relative paths start where it lies."""
     for number, row in enumerate(read_csv(path, needs=("case", "image", "labels")), 2):
         required = {key: row[key] for key in ("case", "image", "labels")}
@@ -204,13 +209,13 @@ def _listed_cases(path: Path) -> Iterator[TrainingCase]:
             problem = f"{weight!r}, {part!r}"
             raise InputError(expected, found=problem, remedy="correct the list", where=path)
         try:
-            organs = select_organs(row.get("ignore", "").replace(";", " ").split())
+            organs = table.select(row.get("ignore", "").replace(";", " ").split())
         except UsageError as error:
             expected = f"{error.expected} under ignore in row {number}"
             raise InputError(
                 expected, found=error.found, remedy=error.remedy, where=path
             ) from error
-        label_scheme, unlabelled = _listed_scheme(row.get("convention", "") or "flare", path)
+        label_scheme, unlabelled = _listed_scheme(row.get("convention", ""), path, table)
         yield TrainingCase(
             required["case"],
             path.parent / required["image"],

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from viscera.bundle.spec import Bundle
-from viscera.core.organs import ORGANS_BY_NAME
+from viscera.core.label_schemes import UNLABELLED
 from viscera.core.volume import Labels, Volume
 from viscera.errors import InputError, VisceraError
 from viscera.grid.grid import Grid
@@ -93,7 +93,7 @@ def _cache_case(folder: Path, bundle: Bundle, case: TrainingCase, digest: str) -
 
     volume = read_volume(case.image)
     check_volume(volume, strict=True)  # a network cannot learn on a sheared grid
-    labels = read_training_labels(case, volume, bundle)
+    labels = read_training_labels(case, volume, bundle.labels)
     grid = Grid.fit(volume.shape, volume.affine, bundle)
     shares = grid.forward(grid.orientation.planes(volume))
     image = np.rint(shares * LEVELS).astype(np.uint8)
@@ -144,7 +144,7 @@ def _annotated_organs(case: TrainingCase, bundle: Bundle) -> tuple[str, ...]:
     return tuple(name for name in bundle.labels[1:] if name in expressed)
 
 
-def read_training_labels(case: TrainingCase, volume: Volume, bundle: Bundle) -> Labels:
+def read_training_labels(case: TrainingCase, volume: Volume, channels: Sequence[str]) -> Labels:
     """A case's labels on its scan's grid [i, j, k], as channels of the network's scores.
 
     Voxels that nobody labelled, and those of excluded organs, are 255.
@@ -152,7 +152,7 @@ def read_training_labels(case: TrainingCase, volume: Volume, bundle: Bundle) -> 
     Args:
         case: where they are, and what they annotate.
         volume: the case's scan.
-        bundle: the network; its labels are the channels.
+        channels: what each channel means, background first.
 
     Raises:
         InputError: unreadable, another grid, or values that the label scheme does not contain.
@@ -173,11 +173,13 @@ def read_training_labels(case: TrainingCase, volume: Volume, bundle: Bundle) -> 
             where=case.labels,
         ) from error  # fmt: skip
     table = np.zeros(256, dtype=np.uint8)
-    for channel, name in enumerate(bundle.labels):
+    by_name = case.label_scheme.table.by_name
+    for channel, name in enumerate(channels):
         if channel:
-            table[ORGANS_BY_NAME[name].id] = channel
+            table[by_name[name].id] = channel
     for name in case.excluded_organs:
-        table[ORGANS_BY_NAME[name].id] = IGNORED
+        table[by_name[name].id] = IGNORED
+    table[UNLABELLED] = IGNORED
     labels: Labels = table[organs]
     labels[unlabelled] = IGNORED
     return labels

@@ -60,7 +60,9 @@ def prepare_data(
     """
     if not sources:
         return _split(_filled_cache(cache, recipe), recipe, ())
-    cases, findings = find_cases(sources, pseudo_weight=recipe.data.pseudo_weight)
+    cases, findings = find_cases(
+        sources, table=recipe.bundle().label_table, pseudo_weight=recipe.data.pseudo_weight
+    )
     # Before the work: a split that cannot be made is not worth caching for.
     cases = _without_excluded(cases, recipe)
     split_cases(cases, recipe.split)

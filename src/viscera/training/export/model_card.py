@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
 from viscera._version import __version__
 from viscera.bundle.spec import Bundle
+from viscera.bundle.structures import structure_rows
 from viscera.bundle.toml_schema import dump_toml
-from viscera.core.organs import ORGANS_BY_NAME
 from viscera.nets.cost import NetworkCost
 from viscera.training.checkpoint import TrainingState
 from viscera.training.export.parity import LEAST_EQUAL, Parity
@@ -20,6 +20,8 @@ from viscera.training.run_folder import TrainingSplit
 def bundle_toml(bundle: Bundle) -> str:
     """A bundle's settings as TOML; what is absent is left out."""
     table = {key: _present(value) for key, value in asdict(bundle).items() if key != "folder"}
+    if bundle.structures:
+        table["structures"] = structure_rows(bundle.label_table)
     table = {key: value for key, value in table.items() if value not in (None, (), {}, [])}
     return "# Written by 'viscera export'.\n" + dump_toml(table)
 
@@ -91,8 +93,9 @@ def model_card(
         f"| licence of the weights | {about.licence or 'not stated by the recipe'} |",
         "",
     ]
-    lines += _scores(validations, state, split, about.scores)
-    lines += _parity(parities, judged_on)
+    titles = {organ.name: organ.title for organ in bundle.organs}
+    lines += _scores(validations, state, split, about.scores, titles)
+    lines += _parity(parities, judged_on, titles)
     return "\n".join(lines) + "\n"
 
 
@@ -101,6 +104,7 @@ def _scores(
     state: TrainingState,
     split: TrainingSplit,
     scores: str,
+    titles: Mapping[str, str],
 ) -> list[str]:
     """The validation that these weights had, or what the recipe says of it."""
     validation_of_weights = [
@@ -117,7 +121,7 @@ def _scores(
         "| organ | DSC |",
         "|---|---|",
         *(
-            f"| {ORGANS_BY_NAME[name].title} | {dsc:.3f} |"
+            f"| {titles[name]} | {dsc:.3f} |"
             for name, dsc in validation_of_weights[-1]["dsc"].items()
         ),
         f"| mean | {validation_of_weights[-1]['mean_dsc']:.3f} |",
@@ -126,7 +130,7 @@ def _scores(
     return rows
 
 
-def _parity(parities: dict[str, Parity], judged_on: str) -> list[str]:
+def _parity(parities: dict[str, Parity], judged_on: str, titles: Mapping[str, str]) -> list[str]:
     """How the exported labels compare with the trained network's."""
     rows = [
         f"The bundle beside the trained network in PyTorch, on cases {judged_on}. At least "
@@ -144,5 +148,5 @@ def _parity(parities: dict[str, Parity], judged_on: str) -> list[str]:
     for name in next(iter(parities.values())).dsc:
         in_torch = next(iter(parities.values())).dsc[name][0]
         in_bundle = " | ".join(f"{p.dsc[name][1]:.4f}" for p in parities.values())
-        rows.append(f"| {ORGANS_BY_NAME[name].title} | {in_torch:.4f} | {in_bundle} |")
+        rows.append(f"| {titles[name]} | {in_torch:.4f} | {in_bundle} |")
     return rows
