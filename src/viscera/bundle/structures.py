@@ -224,6 +224,20 @@ def structure_rows(table: LabelTable) -> list[dict[str, Any]]:
     return rows
 
 
+def region_rows(table: LabelTable) -> list[dict[str, Any]]:
+    """The regions of a table as TOML says them."""
+    return [
+        {
+            "name": region.name,
+            "title": region.title,
+            "structures": list(region.structures),
+            "colour": list(region.colour),
+            "tolerance_mm": float(region.tolerance_mm),
+        }
+        for region in table.regions
+    ]
+
+
 def check_structure_name(name: str) -> None:
     """Refuse names that cannot be files, options or columns.
 

@@ -7,13 +7,14 @@ from pathlib import Path
 
 from viscera.core.label_map import LabelMap
 from viscera.core.label_schemes import FLARE, UNLABELLED, LabelScheme
-from viscera.errors import InputError
+from viscera.errors import InputError, UsageError, option
 from viscera.findings import Finding
 from viscera.grid.reorient import other_grid_error, reorient_label_map, reorient_to
 from viscera.inputs import LabelSource, as_label_map
 from viscera.io.label_scheme_files import scheme_of_names
 from viscera.metrics.flare import to_uint8
 from viscera.metrics.organ_metrics import Protocol
+from viscera.segmentation import Segmentation
 
 
 def match_labels(
@@ -92,8 +93,16 @@ def read_organ_labels(
 
     Raises:
         InputError: unreadable, or labels that the scheme does not know.
+        UsageError: a result whose labels mean other structures.
         ResourceError: more memory would be needed than the limit.
     """
+    if isinstance(source, Segmentation) and source.label_table != scheme.table:
+        raise UsageError(
+            f"labels of the table {scheme.table.name}",
+            found=f"a result of the table {source.label_table.name}",
+            remedy=f"pass {option('label_table')}, the bundle that made it",
+            where=source.volume.name,
+        )
     stored = as_label_map(source, memory_limit_mb=memory_limit_mb)
     stored = stored if by_script else stored.rounded()
     where = str(source) if isinstance(source, str | Path) else stored.name

@@ -7,40 +7,51 @@ says may be changed before the training.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
+from string import Template
+from typing import Any
 
 import torch
 
 from viscera.bundle.read import packaged_bundles, read_bundle, weights_to_train
 from viscera.bundle.spec import Bundle
-from viscera.bundle.structures import structure_rows
+from viscera.bundle.structures import region_rows, structure_rows
 from viscera.bundle.toml_schema import dump_toml
 from viscera.core.organs import FLARE13, LabelTable, organ_pairs
 from viscera.errors import InputError, UsageError, option
 from viscera.findings import Finding
 from viscera.io.label_scheme_files import read_label_table
 from viscera.nets.cost import network_cost
-from viscera.nets.registry import architecture
+from viscera.nets.registry import Architecture, architecture
 from viscera.runtime.resources import available_mb, thread_count
-from viscera.training.data.cases import TrainingCase, find_cases
+from viscera.training.data.cases import find_cases
 from viscera.training.loop import new_network, training_step_seconds
 from viscera.training.recipe import Recipe, read_recipe_text
 from viscera.training.survey import DataSurvey, survey_data
 
+_TEMPLATE = Path(__file__).with_name("proposal.toml.template")
+_WITHOUT_WEIGHTS = "visceranet"  # a step of it is quickest
 _VOXELS_ACROSS = 6.0  # of the thinnest structure
 _FINEST_MM, _COARSEST_MM = 1.5, 3.0
 _Z_SHARE = 1.28  # of z to x spacing, as the packaged weights know it
-_THICKEST = 2.0  # the same at most, where slices are thick
+_THICKEST_SHARE = 2.0  # the same at most, where slices are thick
+_SOFT_TISSUE_HU = (-160.0, 240.0)  # what a window shows at least
 _WIDEST_WINDOW_HU = 1600.0  # a cache has 255 levels for it
-# Voxels of a patch that two cores learn from in one to two seconds.
-_PATCH_VOXELS = {"dwnet16": 900_000, "visceranet": 1_200_000}
-_FLATTEST = 0.75  # depth of a patch beside its width, in mm
-_MEMORY_SHARE = 0.5  # of what is free, for activations
-_TRAINING_SHARE = 0.8  # of the time; caching and validations take what is left
+_PATCH_VOXELS = 900_000  # two cores learn from so many in a second or two
+_DEPTH_SHARE = 0.75  # of a patch beside its width, in mm
+_LARGEST_MM = 400.0  # no body is wider
+_DEEPEST_VOXELS = 128
+_SMALLEST_PATCH_VOXELS = 32**3
+_MEMORY_SHARE = 0.5  # of what is free, for a step
+_TRAINING_SHARE = 0.8  # of the time; caching and validations take the other part
+_STRUCTURES_COMMENT = """\
+# What labels mean. A DICOM SEG needs snomed, a SNOMED CT code, and meaning, what the code stands
+# for; laterality and partner make a pair; tolerance_mm is that of NSD."""
 _EPOCHS = 20
 _LEAST_STEPS, _MOST_STEPS = 200, 20_000
 _FOLDS = 5
+_FEW_PATIENTS = 5
 
 
 @dataclass(frozen=True)
@@ -75,84 +86,89 @@ def propose_recipe(
 
     Args:
         data: folders and lists, see `viscera.training.data.cases`.
-        init: bundle whose weights the training will begin with; None for none.
-        label_table: what labels mean, see `viscera.io.label_scheme_files.read_label_table`; that of
-            the data's dataset.json where not given.
+        init: bundle whose weights the training will begin with; None for random ones.
+        label_table: what labels mean, see `viscera.io.label_scheme_files.read_label_table`; what
+            the data's dataset.json says where not given.
         minutes: of the whole training.
         threads: CPU threads; all that the process may use where None.
         on_progress: takes how many cases were looked at, and of how many.
 
     Raises:
         InputError: data that cannot be read.
-        UsageError: no such table, or an hour too short.
+        UsageError: no such table or bundle, or no time.
         BundleError: the bundle has no weights to begin with.
     """
     if not minutes > 0:
         raise UsageError(f"{option('minutes')} above 0", found=f"{minutes:g}", remedy="choose more")
-    begin = _begin(init)
-    table, names = _labels(data, label_table)
+    begin = None if init is None else _bundle_to_begin_with(init)
+    table, names = _label_table(data, label_table)
     cases, findings = find_cases(data, table=table)
     labels = ("background", *names)
     survey = survey_data(cases, table, labels, on_progress=on_progress)
     torch.set_num_threads(thread_count(threads))
-    draft = _Draft(begin, table, labels, survey, cases)
-    recipe = read_recipe_text(draft.text(_LEAST_STEPS))
-    while _activations_mb(recipe) > _MEMORY_SHARE * available_mb() and draft.can_shrink:
-        draft = replace(draft, patch_voxels=draft.patch_voxels // 2)
-        recipe = read_recipe_text(draft.text(_LEAST_STEPS))
-    step_s = training_step_seconds(recipe)
+    values = {
+        **_network_values(begin),
+        **_survey_values(survey),
+        **_label_values(labels, table, survey),
+        **_grid_values(survey),
+        **_window_values(survey, begin),
+        **_step_values(_LEAST_STEPS, step_s=0, minutes=minutes),
+        "step_mb": 0,
+    }
+    values |= _patch_values(values, table)
+    step_s = training_step_seconds(_recipe(values, table))
     steps = round(minutes * 60 * _TRAINING_SHARE / step_s)
-    draft = replace(draft, minutes=minutes, step_s=step_s)
-    text = draft.text(min(max(steps, _LEAST_STEPS), _MOST_STEPS))
+    values |= _step_values(steps, step_s=step_s, minutes=minutes)
     return Proposal(
-        read_recipe_text(text), text, survey, step_s, (*findings, *_survey_findings(draft))
+        _recipe(values, table),
+        _text(values, table),
+        survey,
+        step_s,
+        (*findings, *_survey_findings(labels, table, survey)),
     )
 
 
-def _begin(init: str | None) -> Bundle | None:
-    """The bundle to begin with.
+def _bundle_to_begin_with(init: str) -> Bundle:
+    """The bundle whose weights a training begins with.
 
     Raises:
-        UsageError: neither a bundle nor none.
+        UsageError: no such bundle, or one of a network over slices.
         BundleError: it has no weights to begin with.
     """
-    if init is None:
-        return None
     if init not in packaged_bundles() and not (Path(init) / "bundle.toml").is_file():
         raise UsageError(
-            f"a bundle for {option('init')}, or none",
-            found=repr(init),
-            remedy="default is packaged",
+            f"a bundle for {option('init')}", found=repr(init), remedy="default is packaged"
         )
     bundle = read_bundle(init)
     weights_to_train(bundle)
     if bundle.patch is None:
+        problem = f"{bundle.name}, of a network over slices"
         raise UsageError(
-            f"a bundle of a 3-D network for {option('init')}", found=bundle.name, remedy="default"
+            f"a bundle of a 3-D network for {option('init')}", found=problem, remedy="take default"
         )
     return bundle
 
 
-def _labels(
+def _label_table(
     data: Sequence[Path], label_table: str | Path | None
 ) -> tuple[LabelTable, tuple[str, ...]]:
-    """The table of the data's labels, and those of its structures that the data have.
+    """The table of the data's labels, and which of its structures they have.
 
     Raises:
-        InputError: several tables that differ.
+        InputError: data sets that mean different things by their labels.
     """
     if label_table is not None:
         scheme = read_label_table(label_table)
         return scheme.table, tuple(organ.name for organ in scheme.organs)
-    described = [path for source in data for path in _dataset_files(source)]
-    if not described:
+    descriptions = [d / "dataset.json" for d in data if (d / "dataset.json").is_file()]
+    if not descriptions:
         return FLARE13, tuple(organ.name for organ in FLARE13.organs)
-    schemes = [read_label_table(path) for path in described]
-    for path, scheme in zip(described, schemes, strict=True):
+    schemes = [read_label_table(path) for path in descriptions]
+    for path, scheme in zip(descriptions, schemes, strict=True):
         if scheme.table.organs != schemes[0].table.organs:
             raise InputError(
                 "data sets with the same labels",
-                found=f"others than those of {described[0]}",
+                found=f"others than in {descriptions[0]}",
                 remedy=f"name one table of labels by {option('label_table')}",
                 where=path,
             )
@@ -163,226 +179,143 @@ def _labels(
     return table, names
 
 
-def _dataset_files(source: Path) -> list[Path]:
-    return [source / "dataset.json"] if (source / "dataset.json").is_file() else []
+def _network_values(begin: Bundle | None) -> dict[str, Any]:
+    """Which network, and why."""
+    if begin is None:
+        return {"architecture": _WITHOUT_WEIGHTS, "network_reason": "quick to train on a CPU"}
+    name = begin.name.partition(".")[0]
+    return {"architecture": name, "network_reason": f"its weights begin as those of {begin.name}"}
 
 
-def _activations_mb(recipe: Recipe) -> float:
-    """Memory that a step takes beside the weights."""
-    assert recipe.patch is not None
-    cost = network_cost(new_network(recipe), (1, *recipe.patch.size[::-1]))
-    return 2 * recipe.optimisation.batch * cost.activations_mb  # as much again for gradients
+def _survey_values(survey: DataSurvey) -> dict[str, Any]:
+    """What the data are like."""
+    return {
+        "surveyed": survey.surveyed,
+        "cases": survey.cases,
+        "patients": survey.patients,
+        "voxel_mm": _triple(survey.spacing_mm),
+        "field_mm": _triple(survey.size_mm),
+        "field_z_mm": survey.size_mm[2],
+    }
 
 
-@dataclass(frozen=True)
-class _Draft:
-    """A recipe while it is made.
+def _label_values(labels: Sequence[str], table: LabelTable, survey: DataSurvey) -> dict[str, Any]:
+    """What is learnt, from how many folds, and whether a body may be mirrored."""
+    folds = min(_FOLDS, survey.patients) if survey.patients > 1 else 0
+    pairs = organ_pairs([table.by_name[name] for name in labels[1:]])
+    # Livers lie on the right; a pair of lungs or femurs looks the same in a mirror.
+    may_mirror = pairs and not any(name in FLARE13.by_name for name in labels)
+    return {
+        "labels": _toml(list(labels)),
+        "folds": folds,
+        "folds_reason": "one of them is held back" if folds else "one patient: none is held back",
+        "mirror": 0.4 if may_mirror else 0.0,
+    }
 
-    Attributes:
-        begin: bundle whose weights it begins with.
-        table: of the labels.
-        labels: of the network.
-        survey: of the data.
-        cases: of the data.
-        patch_voxels: of a patch; by the architecture where 0.
-        minutes: of the whole training.
-        step_s: seconds of a step.
-    """
 
-    begin: Bundle | None
-    table: LabelTable
-    labels: tuple[str, ...]
-    survey: DataSurvey
-    cases: tuple[TrainingCase, ...]
-    patch_voxels: int = 0
-    minutes: float = 0.0
-    step_s: float = 0.0
+def _grid_values(survey: DataSurvey) -> dict[str, Any]:
+    """The grid on which the thinnest structure has six voxels across, within limits."""
+    thickness_mm = {name: each.thickness_mm for name, each in survey.structures.items()}
+    thinnest = min(thickness_mm, key=lambda name: thickness_mm[name])
+    wanted = thickness_mm[thinnest] / _VOXELS_ACROSS
+    x_mm = round(min(max(wanted, _FINEST_MM), _COARSEST_MM), 1)
+    z_mm = round(min(max(x_mm * _Z_SHARE, survey.spacing_mm[2]), x_mm * _THICKEST_SHARE), 1)
+    return {
+        "thinnest": thinnest,
+        "thinnest_mm": f"{thickness_mm[thinnest]:.0f}",
+        "finest_mm": _FINEST_MM,
+        "coarsest_mm": _COARSEST_MM,
+        "spacing_mm": [x_mm, x_mm, z_mm],
+    }
 
-    def __post_init__(self) -> None:
-        if not self.patch_voxels:
-            voxels = _PATCH_VOXELS[self.architecture]
-            object.__setattr__(self, "patch_voxels", voxels)
 
-    @property
-    def architecture(self) -> str:
-        """Of the network."""
-        return self.begin.name.partition(".")[0] if self.begin else "visceranet"
+def _window_values(survey: DataSurvey, begin: Bundle | None) -> dict[str, Any]:
+    """The HU window and its normalisation: of the structures, and what the weights know."""
+    low, high = (float(round(value)) for value in survey.foreground_hu)
+    least_low, least_high = _SOFT_TISSUE_HU if begin is None else begin.input.window_hu
+    window_low = min(low, least_low)
+    window_high = min(max(high, least_high), max(least_high, window_low + _WIDEST_WINDOW_HU))
+    if begin is None:
+        mean_hu, std_hu = round(survey.mean_hu, 1), round(survey.std_hu, 1)
+    else:
+        mean_hu, std_hu = begin.input.scale
+    return {
+        "low_hu": f"{low:.0f}",
+        "high_hu": f"{high:.0f}",
+        "window_reason": "" if begin is None else ", the weights know theirs",
+        "window_hu": [window_low, window_high],
+        "mean_hu": mean_hu,
+        "std_hu": std_hu,
+        "scale_reason": "of the structures" if begin is None else "as the weights expect",
+    }
 
-    @property
-    def can_shrink(self) -> bool:
-        """Whether half the patch is still one."""
-        return self.patch_voxels >= 2 * 32**3
 
-    @property
-    def spacing_mm(self) -> tuple[float, float, float]:
-        """Such that the thinnest structure has six voxels across, within limits."""
-        thin = self.thinnest[1] / _VOXELS_ACROSS
-        fine = round(min(max(thin, _FINEST_MM), _COARSEST_MM), 1)
-        slices_mm = self.survey.spacing_mm[2]
-        z = min(max(fine * _Z_SHARE, slices_mm), fine * _THICKEST)
-        return fine, fine, round(z, 1)
+def _patch_values(values: dict[str, Any], table: LabelTable) -> dict[str, Any]:
+    """The largest patch, within limits, whose step fits into half of the memory that is free."""
+    kind, field_z_mm = architecture(values["architecture"]), values["field_z_mm"]
+    voxels = _PATCH_VOXELS
+    while True:
+        patch = _patch(voxels, values["spacing_mm"], field_z_mm, kind)
+        size_mm = [n * mm for n, mm in zip(patch, values["spacing_mm"], strict=True)]
+        chosen = {"patch": list(patch), "patch_mm": _triple(size_mm)}
+        recipe = _recipe({**values, **chosen}, table)
+        cost = network_cost(new_network(recipe), (1, *patch[::-1]))
+        step_mb = 2 * cost.activations_mb  # as much again for gradients
+        if step_mb <= _MEMORY_SHARE * available_mb() or voxels < 2 * _SMALLEST_PATCH_VOXELS:
+            return {**chosen, "step_mb": f"{step_mb:.0f}"}
+        voxels //= 2
 
-    @property
-    def thinnest(self) -> tuple[str, float]:
-        """The structure with the least thickness, and that in mm."""
-        sizes = {name: each.thickness_mm for name, each in self.survey.structures.items()}
-        name = min(sizes, key=lambda each: sizes[each])
-        return name, sizes[name]
 
-    @property
-    def patch(self) -> tuple[int, int, int]:
-        """Voxels x, y, z: as wide as deep in mm or wider, and no larger than the body."""
-        stride = architecture(self.architecture).stride(len(architecture(self.architecture).widths))
-        x_mm, _, z_mm = self.spacing_mm
-        depth = int(min(self.survey.size_mm[2] / z_mm + stride, 128))
-        wide = (self.patch_voxels * z_mm / (_FLATTEST * x_mm)) ** (1 / 3)
-        z = _multiple(min(wide * _FLATTEST * x_mm / z_mm, depth), stride)
-        xy = _multiple(min((self.patch_voxels / z) ** 0.5, 400 / x_mm), stride)
-        return xy, xy, z
+def _patch(
+    voxels: int, spacing_mm: Sequence[float], field_z_mm: float, kind: Architecture
+) -> tuple[int, int, int]:
+    """Voxels x, y, z of a patch that is a little wider than deep, and no larger than a body."""
+    stride, (x_mm, _, z_mm) = kind.stride(len(kind.widths)), spacing_mm
+    depth = (voxels * (_DEPTH_SHARE * x_mm / z_mm) ** 2) ** (1 / 3)
+    z = _multiple(min(depth, field_z_mm / z_mm + stride, _DEEPEST_VOXELS), stride)
+    xy = _multiple(min((voxels / z) ** 0.5, _LARGEST_MM / x_mm), stride)
+    return xy, xy, z
 
-    @property
-    def window(self) -> tuple[tuple[float, float], float, float]:
-        """The HU window, and mean and deviation of the normalisation."""
-        low, high = (float(round(value)) for value in self.survey.foreground_hu)
-        if self.begin is None:
-            low, high = min(low, -160.0), max(high, 240.0)
-            high = min(high, low + _WIDEST_WINDOW_HU)
-            return (low, high), round(self.survey.mean_hu, 1), round(self.survey.std_hu, 1)
-        known_low, known_high = self.begin.input.window_hu
-        low, high = min(low, known_low), max(high, known_high)
-        high = max(known_high, min(high, low + _WIDEST_WINDOW_HU))
-        offset, divisor = self.begin.input.scale
-        return (low, high), offset, divisor
 
-    def text(self, steps: int) -> str:
-        """The recipe as TOML."""
-        survey, (window, mean, std) = self.survey, self.window
-        name, thick_mm = self.thinnest
-        patients = survey.patients
-        folds = 0 if patients < 2 else min(_FOLDS, patients)
-        has_pairs = len(organ_pairs([self.table.by_name[n] for n in self.labels[1:]])) > 0
-        is_symmetric = has_pairs and not any(n in FLARE13.by_name for n in self.labels)
-        per_epoch = max(1, round(steps / _EPOCHS))
-        lines = [
-            f"# Proposed by 'viscera recipe' from {survey.surveyed} of {survey.cases} cases of "
-            f"{patients} patients: {_triple(survey.spacing_mm)} mm, {_triple(survey.size_mm)} mm.",
-            "# Change what you know better; docs/training.md and docs/bundles.md describe all keys.",
-            f'name = "{self.architecture}.own"',
-            "",
-            f"labels = {_toml(list(self.labels))}",
-            "",
-            "[network]",
-            f'architecture = "{self.architecture}"'
-            + (
-                f"  # that of {self.begin.name}, whose weights it begins with" if self.begin else ""
-            ),
-            "",
-            "[input]",
-            f"# Six voxels across the thinnest structure, {name} of about {thick_mm:.0f} mm,",
-            f"# from {_FINEST_MM:g} to {_COARSEST_MM:g} mm.",
-            f"spacing_mm = {_toml(list(self.spacing_mm))}",
-            "# The structures' HU are from "
-            f"{survey.foreground_hu[0]:.0f} to {survey.foreground_hu[1]:.0f} (percentiles .5, 99.5)"
-            + (", and the weights know their own." if self.begin else "."),
-            f"window_hu = {_toml(list(window))}",
-            f"mean_hu = {mean!r}"
-            + ("  # as the weights expect" if self.begin else "  # of the structures"),
-            f"std_hu = {std!r}",
-            'interpolation = "area"',
-            'crop = "body"',
-            "",
-            "[patch]",
-            f"# {_triple([n * mm for n, mm in zip(self.patch, self.spacing_mm, strict=True)])} mm; "
-            "half of the memory that is free holds a step.",
-            f"size = {_toml(list(self.patch))}",
-            "overlap = 0.4",
-            'extend_z = "mirror"',
-            "",
-            "[data]",
-            "organ_share = 0.67  # of patches around a structure",
-            "",
-            "[split]",
-            f"folds = {folds}"
-            + ("  # one patient: nobody is held back" if not folds else "  # one is held back"),
-            "",
-            "[augment]",
-            "rotate_deg = 15.0",
-            "scale = 0.2",
-            "shift = 0.05",
-            "in_plane_loss = 0.15",
-            "slice_loss = 0.3",
-            "slice_mm = [2.0, 8.0]",
-            "contrast = 0.2",
-            "window = 0.3",
-            "noise = 0.3",
-            "blur = 0.2",
-            "field_of_view = 0.1",
-            "z_crop = 0.15",
-            f"mirror = {0.4 if is_symmetric else 0.0}"
-            + ("" if is_symmetric else "  # above 0 only if bodies may be seen in a mirror"),
-            "",
-            "[loss]",
-            "dice = 1.0",
-            "cross_entropy = 1.0",
-            "",
-            "[optimisation]",
-            *(
-                [
-                    f"# {self.step_s:.1f} s a step on this machine: {self.minutes:g} minutes with "
-                    "caching and validation."
-                ]
-                if self.step_s
-                else []
-            ),
-            f"epochs = {_EPOCHS}",
-            f"steps_per_epoch = {per_epoch}",
-            "batch = 1",
-            "learning_rate = 1e-3",
-            f"warmup_steps = {min(100, per_epoch)}",
-            "weight_decay = 1e-2",
-            "clip_norm = 5.0",
-            "ema = 0.995",
-            'precision = "bf16"',
-            f"validate_every = {_EPOCHS // 2}",
-            "",
-            "[about]",
-            'training_data = ""  # say what it was trained on, and under which licence it goes',
-            'licence = ""',
-        ]
-        text = "\n".join(lines) + "\n"
-        if self.table != FLARE13:
-            tables = {"structures": structure_rows(self.table)}
-            if self.table.regions:
-                tables["regions"] = [
-                    {
-                        "name": region.name,
-                        "title": region.title,
-                        "structures": list(region.structures),
-                        "tolerance_mm": float(region.tolerance_mm),
-                    }
-                    for region in self.table.regions
-                ]
-            text += (
-                "\n# What labels mean. snomed (with meaning) is the SNOMED CT code that a DICOM SEG\n"
-                "# needs; laterality and partner make a pair; tolerance_mm is of the surface DSC.\n"
-                + dump_toml(tables).lstrip()
-            )
+def _step_values(steps: int, *, step_s: float, minutes: float) -> dict[str, Any]:
+    """How many steps are made in the time that there is."""
+    steps_per_epoch = round(min(max(steps, _LEAST_STEPS), _MOST_STEPS) / _EPOCHS)
+    return {
+        "step_s": f"{step_s:.1f}",
+        "minutes": f"{minutes:g}",
+        "epochs": _EPOCHS,
+        "steps_per_epoch": steps_per_epoch,
+        "warmup_steps": min(100, steps_per_epoch),
+        "validate_every": _EPOCHS // 2,
+    }
+
+
+def _recipe(values: dict[str, Any], table: LabelTable) -> Recipe:
+    return read_recipe_text(_text(values, table))
+
+
+def _text(values: dict[str, Any], table: LabelTable) -> str:
+    """The recipe as TOML, with the structures where they are not the thirteen organs."""
+    text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(values)
+    if table is FLARE13:
         return text
+    tables = {"structures": structure_rows(table), "regions": region_rows(table)}
+    rows = dump_toml({key: rows for key, rows in tables.items() if rows}).lstrip()
+    return f"{text}\n{_STRUCTURES_COMMENT}\n{rows}"
 
 
-def _survey_findings(draft: _Draft) -> list[Finding]:
+def _survey_findings(labels: Sequence[str], table: LabelTable, survey: DataSurvey) -> list[Finding]:
     """What a user should know of the data before the training."""
     findings = []
-    absent = [name for name in draft.labels[1:] if name not in draft.survey.structures]
-    if absent:
+    if absent := [name for name in labels[1:] if name not in survey.structures]:
         message = f"no case that was looked at shows {', '.join(absent)}"
         findings.append(Finding("warning", "never-shown", message, "leave it out of labels"))
-    if draft.table != FLARE13 and any(organ.snomed is None for organ in draft.table.organs):
+    if any(table.by_name[name].snomed is None for name in labels[1:]):
         message = "some structures have no SNOMED CT code: no DICOM SEG can be made of them"
         hint = "add snomed and meaning to their [[structures]]"
         findings.append(Finding("info", "no-codes", message, hint))
-    if draft.survey.patients < 5:
-        message = f"{draft.survey.patients} patients are few to learn from"
+    if survey.patients < _FEW_PATIENTS:
+        message = f"{survey.patients} patients are few to learn from"
         findings.append(Finding("warning", "few-patients", message, "label more scans if you can"))
     return findings
 

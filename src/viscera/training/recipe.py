@@ -6,7 +6,7 @@ so that training and `viscera segment` see a scan through the same settings.
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,12 @@ from viscera.bundle.spec import (
     PostprocessStep,
     Slices,
 )
-from viscera.bundle.structures import RegionSettings, StructureSettings, structure_rows
+from viscera.bundle.structures import (
+    RegionSettings,
+    StructureSettings,
+    region_rows,
+    structure_rows,
+)
 from viscera.bundle.toml_schema import dump_toml, load_dataclass
 from viscera.core.organs import FLARE13, ORGANS, organ_pairs
 from viscera.errors import InputError, UsageError, option
@@ -253,10 +258,7 @@ def _include_label_table(table: dict[str, Any], path: Path) -> None:
     table["labels"] = ["background", *(organ.name for organ in labels.organs)]
     if labels.name != FLARE13.name:
         table["structures"] = structure_rows(labels)
-        table["regions"] = [
-            {**asdict(region), "colour": list(region.colour), "structures": [*region.structures]}
-            for region in labels.regions
-        ]
+        table["regions"] = region_rows(labels)
 
 
 def _apply_setting(table: dict[str, Any], setting: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from viscera._version import __version__
 from viscera.bundle.spec import Bundle
-from viscera.bundle.structures import structure_rows
+from viscera.bundle.structures import region_rows, structure_rows
 from viscera.bundle.toml_schema import dump_toml
 from viscera.nets.cost import NetworkCost
 from viscera.training.checkpoint import TrainingState
@@ -22,6 +22,7 @@ def bundle_toml(bundle: Bundle) -> str:
     table = {key: _present(value) for key, value in asdict(bundle).items() if key != "folder"}
     if bundle.structures:
         table["structures"] = structure_rows(bundle.label_table)
+        table["regions"] = region_rows(bundle.label_table)
     table = {key: value for key, value in table.items() if value not in (None, (), {}, [])}
     return "# Written by 'viscera export'.\n" + dump_toml(table)
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from viscera.batch.outputs import CaseOutputs, OutputOptions
-from viscera.core.organs import ORGANS
+from viscera.core.organs import ORGANS_BY_NAME
 from viscera.errors import InputError
 from viscera.runtime.atomic_files import write_text
 from viscera.runtime.digests import file_sha256
@@ -125,7 +125,10 @@ class PseudoLabelSet:
             accepted = {quality.organ for quality in stored.qualities if quality.accepted}
             if weight := case_weight(stored.qualities):
                 # Also what this network cannot find is not to be taught as background.
-                ignored = " ".join(organ.name for organ in ORGANS if organ.name not in accepted)
+                names = [quality.organ for quality in stored.qualities]
+                if all(name in ORGANS_BY_NAME for name in names):
+                    names = [*ORGANS_BY_NAME]
+                ignored = " ".join(name for name in names if name not in accepted)
                 case_rows.append(
                     {
                         "case": case,
