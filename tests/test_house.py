@@ -419,31 +419,6 @@ def test_the_page_on_speed_is_what_the_benchmark_measured(benchmarks):
     assert speed.tables(measured) == speed.TARGET.with_suffix(".md").read_text()
 
 
-@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")  # pynrrd's own
-def test_the_python_page_runs(tmp_path, monkeypatch, small_phantom):
-    """Its examples, one after the other, on a phantom."""
-    page = (ROOT / "docs" / "python.md").read_text(encoding="utf-8")
-    volume, labels = small_phantom
-    viscera.Segmentation(labels, volume, viscera.ORGANS).save(tmp_path / "truth.nii.gz")
-    write_phantom_ct(volume, tmp_path)
-    monkeypatch.chdir(tmp_path)
-    examples = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert len(examples) >= 3
-    names = {}
-    for example in examples:
-        exec(example, names)
-    assert (tmp_path / "organs.nii.gz").exists()
-
-
-def write_phantom_ct(volume, folder):
-    from viscera.io.write import write_volume
-
-    write_volume(folder / "ct.nii.gz", volume)
-    (folder / "scans").mkdir()
-    for name in ("a", "b"):
-        write_volume(folder / "scans" / f"{name}.nii.gz", volume)
-
-
 def test_no_patient_volume_is_in_the_repository():
     """Git's own list; without git, every file outside folders that git ignores."""
     kinds = (".nii", ".nii.gz", ".nrrd", ".mha", ".dcm", ".npy", ".npz", ".pkl", ".pt")
