@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import sys
@@ -84,7 +85,7 @@ class _Interrupted(BaseException):
 def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command and exit with its documented code."""
     received: list[int] = []
-    _open_closed_streams()
+    _prepare_streams()
 
     def interrupt(number: int, _frame: object) -> None:
         received.append(number)
@@ -108,11 +109,17 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     sys.exit(code)
 
 
-def _open_closed_streams() -> None:
-    """Give standard streams that the caller has closed a place where what is printed is lost."""
+def _prepare_streams() -> None:
+    """Standard streams that take any text.
+
+    What the caller has closed gets a place where all is lost. Pipes of Windows have an encoding
+    that lacks most letters: what cannot be printed is escaped.
+    """
     for name in ("stdout", "stderr"):
         if getattr(sys, name) is None:
             setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115, PTH123
+        elif isinstance(stream := getattr(sys, name), io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
 
 
 def _end_at_second_signal() -> None:
@@ -122,7 +129,8 @@ def _end_at_second_signal() -> None:
     descriptor is written to at once.
     """
     reader, writer = os.pipe()
-    os.set_blocking(writer, False)
+    if hasattr(os, "set_blocking"):  # Windows has it from Python 3.12 on
+        os.set_blocking(writer, False)
     signal.set_wakeup_fd(writer, warn_on_full_buffer=False)
 
     def wait() -> None:

@@ -18,6 +18,10 @@ from viscera.errors import OutputError, option
 from viscera.runtime.processes import process_is_alive, this_machine
 
 _PREFIX, _SUFFIX = ".viscera-", ".part"
+# On Windows a file cannot be replaced while anybody reads it; virus scanners and indexers do for a
+# moment.
+_IS_WINDOWS = os.name == "nt"
+_WAITS_S = (0.05, 0.1, 0.2, 0.4, 0.8)
 _OLDEST_S = 24 * 3600.0  # what is older was left by a process of another machine
 # What this process has begun and not finished. A signal may raise at the first step of the very
 # function that would remove it.
@@ -84,11 +88,31 @@ def atomic_write(path: Path, *, overwrite: bool = False) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
-        temporary.replace(path)
+        take_name(temporary, path)
     except OSError as error:
         raise not_writable(path, error) from error
     finally:
         remove_part(temporary)
+
+
+def take_name(temporary: Path, path: Path) -> None:
+    """Give a finished file or folder its name; what is there is replaced, but for folders.
+
+    Args:
+        temporary: under a name of its own.
+        path: the name.
+
+    Raises:
+        OSError: it cannot be; on Windows after a while only.
+    """
+    for wait_s in _WAITS_S if _IS_WINDOWS else ():
+        try:
+            temporary.replace(path)
+        except PermissionError:
+            time.sleep(wait_s)
+        else:
+            return
+    temporary.replace(path)
 
 
 def part_path(folder: Path) -> Path:

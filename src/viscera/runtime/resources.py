@@ -16,6 +16,7 @@ _CGROUP_MEMORY = (
     (Path("/sys/fs/cgroup/memory"), "memory.limit_in_bytes", "memory.usage_in_bytes"),
 )
 _CGROUP_CPU = Path("/sys/fs/cgroup/cpu.max")
+_MEMINFO = Path("/proc/meminfo")
 _SPARE_DISK_BYTES = 1_000_000_000
 _UNITS_MB = {"": 1e-6, "K": 1e-3, "M": 1.0, "G": 1e3, "T": 1e6}
 
@@ -46,11 +47,12 @@ def available_mb() -> float:
     """Memory that can still be taken without swapping, in MB (10^6 bytes)."""
     free = float("inf")
     with suppress(OSError, ValueError, IndexError):
-        info = Path("/proc/meminfo").read_text(encoding="ascii")
+        info = _MEMINFO.read_text(encoding="ascii")
         free = int(info.split("MemAvailable:")[1].split()[0]) * 1024 / 1e6
     if free == float("inf"):
-        with suppress(AttributeError, ValueError, OSError):  # macOS has the total only
-            free = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") * 0.7 / 1e6
+        import psutil  # where there is no /proc
+
+        free = psutil.virtual_memory().available / 1e6
     for folder, most, now in _CGROUP_MEMORY:
         with suppress(OSError, ValueError, IndexError):  # cgroup v2 writes "max" for no limit
             limit = int((folder / most).read_text(encoding="ascii"))
@@ -58,7 +60,7 @@ def available_mb() -> float:
             # Cached files count as used, but the kernel gives them back on demand.
             cached = (folder / "memory.stat").read_text(encoding="ascii").split("inactive_file ")[1]
             free = min(free, (limit - used + int(cached.split()[0])) / 1e6)
-    return min(free if free != float("inf") else 4000.0, _address_space_left_mb())
+    return min(free, _address_space_left_mb())
 
 
 def require_addresses(need_mb: float, what: str) -> None:

@@ -9,6 +9,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
+_STATUS = Path("/proc/self/status")
+
 # Called with the stage's name and how much of it is done, 0 to 1.
 Progress = Callable[[str, float], None]
 
@@ -16,19 +18,22 @@ Progress = Callable[[str, float], None]
 def _memory_mb() -> tuple[float, float]:
     """Resident memory of this process, now and at its highest, in MB (10^6 bytes)."""
     with suppress(OSError, ValueError, IndexError):
-        status = Path("/proc/self/status").read_text(encoding="ascii")
+        status = _STATUS.read_text(encoding="ascii")
         now, highest = (
             int(status.split(f"{name}:")[1].split()[0]) * 1024 / 1e6 for name in ("VmRSS", "VmHWM")
         )
         return now, highest
+    import psutil  # where there is no /proc
+
+    memory = psutil.Process().memory_info()
+    now = memory.rss / 1e6
     try:
         import resource
-    except ImportError:  # Windows has no such module
-        return float("nan"), float("nan")
+    except ImportError:  # Windows has no such module, and says it elsewhere
+        return now, getattr(memory, "peak_wset", memory.rss) / 1e6
     # ru_maxrss counts bytes on macOS, kilobytes elsewhere.
     unit = 1 if sys.platform == "darwin" else 1024
-    highest = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
-    return highest, highest
+    return now, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e6
 
 
 @dataclass
