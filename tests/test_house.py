@@ -433,6 +433,19 @@ def test_no_patient_volume_is_in_the_repository():
     assert (ROOT / "LICENSE").exists()
 
 
+def test_every_licence_of_the_package_comes_with_its_text():
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    assert project["license"].split(" AND ") == ["Apache-2.0", "CC-BY-NC-SA-4.0"]
+    texts = [p for pattern in project["license-files"] for p in ROOT.glob(pattern)]
+    assert {"LICENSE", "CC-BY-NC-SA-4.0.txt", "NOTICE"} == {p.name for p in texts}
+    assert "Section 8 – Interpretation" in (ROOT / "LICENSES" / "CC-BY-NC-SA-4.0.txt").read_text(
+        encoding="utf-8"
+    )
+    for card in (SOURCE / "bundles").glob("*/bundle.toml"):
+        licence = tomllib.loads(card.read_text(encoding="utf-8"))["about"]["licence"]
+        assert licence.startswith(("CC BY-NC-SA 4.0", "Apache-2.0")), card
+
+
 def test_packaged_networks_hold_no_path_of_a_machine():
     for model in (SOURCE / "bundles").glob("*/model.onnx"):
         assert not re.search(rb"[\w/]+/\w+\.py\b", model.read_bytes()), model.parent.name

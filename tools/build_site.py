@@ -20,7 +20,7 @@ import viscera
 
 ROOT = Path(__file__).resolve().parents[1]
 SOURCE = ROOT / "build" / "site"
-PAGES = ("*.md", "docs/**/*.md", "benchmarks/results/*.md")
+PAGES = ("*.md", "docs/**/*.md", "benchmarks/results/*.md", "integrations/**/*.md")
 _LINK = re.compile(r"\]\((?!https?:|mailto:|#)([^)#\s]+)(?:#[^)]*)?\)")
 _API = """# The library
 
