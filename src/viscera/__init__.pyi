@@ -8,6 +8,7 @@ from .bundle.spec import Bundle as Bundle
 from .core.affine import Affine as Affine
 from .core.label_map import LabelMap as LabelMap
 from .core.organs import ORGANS as ORGANS
+from .core.organs import LabelTable as LabelTable
 from .core.organs import Organ as Organ
 from .core.phantom import make_phantom as make_phantom
 from .core.volume import Volume as Volume
