@@ -198,6 +198,31 @@ def test_a_list_names_structures_and_mappings(tmp_path, thorax):
         find_cases([tmp_path / "l.csv"])
 
 
+def test_a_structure_of_the_value_255_is_learnt(tmp_path):
+    """255 means that nobody labelled a voxel, but not where a data set says otherwise."""
+    folder = nnunet_folder(
+        tmp_path,
+        1,
+        labels={"background": 0, "lesion": 255},
+        edit=lambda t: np.where(t == 1, 255, 0).astype(np.uint8),
+    )
+    recipe = propose_recipe([folder], minutes=1).recipe
+    cases, _ = find_cases([folder], table=recipe.bundle().label_table)
+    (cached,) = fill_cache(tmp_path / "cache", recipe, cases).cases
+    assert set(np.unique(cached.labels())) == {0, 1}
+
+
+@pytest.mark.parametrize(
+    "channels", [{"0": "T1"}, {"0": "CT", "1": "PET"}, {"0": "MRI"}, "mr", {"0": 7}]
+)
+def test_data_of_another_modality_are_refused(tmp_path, thorax, channels):
+    folder = nnunet_folder(tmp_path, 1)
+    content = json.loads((folder / "dataset.json").read_text())
+    (folder / "dataset.json").write_text(json.dumps({**content, "channel_names": channels}))
+    with pytest.raises(InputError, match="a data set of CT"):
+        find_cases([folder])
+
+
 # Weights
 
 

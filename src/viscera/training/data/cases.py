@@ -11,6 +11,7 @@ from viscera.core.organs import FLARE13, LabelTable
 from viscera.errors import InputError, UsageError
 from viscera.findings import Finding
 from viscera.io.csv_tables import read_csv
+from viscera.io.dataset_json import dataset_labels
 from viscera.io.label_scheme_files import read_label_scheme, scheme_of_table
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.runtime.small_files import read_json_file
@@ -168,10 +169,29 @@ def _volumes_by_case(folder: Path) -> dict[str, Path]:
 
 
 def _read_dataset_json(path: Path, table: LabelTable) -> tuple[LabelScheme, tuple[int, ...]]:
-    """The label scheme of a nnU-Net data set, and the values that mean nobody labelled a voxel."""
+    """The label scheme of a nnU-Net data set, and the values that mean nobody labelled a voxel.
+
+    Raises:
+        InputError: no data set of CT alone, or labels that make no sense.
+    """
     label_scheme = read_label_scheme(path, table)
-    value = read_json_file(path)["labels"].get("ignore")
-    return label_scheme, (UNLABELLED, value) if type(value) is int else (UNLABELLED,)
+    content = read_json_file(path)
+    channels = content.get("channel_names", content.get("modality", {}))
+    names = list(channels.values()) if isinstance(channels, dict) else [channels]
+    if len(names) > 1 or not all("ct" in str(name).lower() for name in names):
+        raise InputError(
+            "a data set of CT, with one channel",
+            found=", ".join(map(str, names)),
+            remedy="leave out the other channels; if it is CT, say so in channel_names",
+            where=path,
+        )
+    return label_scheme, _unlabelled(label_scheme, *dataset_labels(content, path).unlabelled)
+
+
+def _unlabelled(label_scheme: LabelScheme, *values: int) -> tuple[int, ...]:
+    """These values of voxels that nobody labelled, and 255 if the scheme has no meaning for it."""
+    meanings = {value for sources in label_scheme.values.values() for value in sources}
+    return tuple(value for value in dict.fromkeys((UNLABELLED, *values)) if value not in meanings)
 
 
 def _listed_scheme(
@@ -184,7 +204,8 @@ def _listed_scheme(
     is_file = path_exists(file) and file.is_file()
     if file.suffix.lower() == ".json" and is_file:
         return _read_dataset_json(file, table)
-    return read_label_scheme(file if is_file else name, table), (UNLABELLED,)
+    label_scheme = read_label_scheme(file if is_file else name, table)
+    return label_scheme, _unlabelled(label_scheme)
 
 
 def _listed_cases(path: Path, table: LabelTable) -> Iterator[TrainingCase]:
