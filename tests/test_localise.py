@@ -9,6 +9,7 @@ from viscera.core.affine import Affine
 from viscera.core.phantom import make_phantom
 from viscera.core.volume import Volume
 from viscera.grid.orientation import Orientation
+from viscera.localise.outside_body import clear_outside_body
 from viscera.localise.overview import Overview
 
 SPACING_MM = (4.0, 4.0, 5.0)
@@ -124,3 +125,54 @@ def test_the_overview_holds_every_label_of_the_shared_cases():
             margin = round(5 / mm)
             assert part.start <= max(0, filled[0] - margin), (row["case"], axis)
             assert part.stop >= min(found.shape[axis], filled[-1] + 1 + margin), (row["case"], axis)
+
+
+# What lies outside the body
+
+
+def dark_and_bright(volume):
+    """Labels of all that is dark, in the body and around it, and of all that is bright."""
+    labels = np.where(np.asarray(volume.data) < -500, 1, 0).astype(np.uint8)
+    labels[np.asarray(volume.data) > 90] = 2
+    return np.asfortranarray(labels)
+
+
+@pytest.mark.parametrize("axcodes", ["LPS", "RAI", "PSL"])
+def test_labels_in_the_air_around_go_and_those_in_lungs_stay(axcodes):
+    volume = person(legs=60)
+    data = np.asarray(volume.data).copy(order="F")
+    lungs = np.zeros(data.shape, bool)
+    for x in (44, 84):
+        lungs |= (
+            ellipse(data.shape[:2], (x, 50), (14, 18))[..., None]
+            & (np.arange(data.shape[2]) > 100)
+            & (np.arange(data.shape[2]) < 200)
+        )
+    data[lungs] = -850
+    volume = Volume(data, AFFINE)
+    labels = dark_and_bright(volume)
+    expected = np.where(lungs | (labels == 2), labels, 0)
+    overview = Overview.of(volume, Orientation.fit(volume.affine, axcodes))
+    air = int(((labels == 1) & ~lungs).sum())
+    removed = clear_outside_body(labels, overview)
+    assert removed[1] > 0.9 * air  # all but a rim of some millimetres
+    assert removed[2] == 0
+    assert (labels[expected > 0] == expected[expected > 0]).all()
+    assert (labels[:4] == 0).all()
+
+
+def test_where_no_body_is_seen_nothing_is_removed():
+    volume = Volume(np.full((40, 40, 20), -1000, np.int16, order="F"), AFFINE)
+    labels = np.ones(volume.shape, np.uint8, order="F")
+    overview = Overview.of(volume, Orientation.fit(AFFINE, "LPS"))
+    assert clear_outside_body(labels, overview).sum() == 0
+    assert labels.all()
+
+
+def test_a_network_of_other_structures_sees_heads_and_legs():
+    volume = person()
+    orientation = Orientation.fit(volume.affine, "LPS")
+    z, y, x = Overview.of(volume, orientation).box(whole_length=True)
+    assert (z.start, z.stop) == (0, volume.shape[2])
+    _, (_, trunk_y, trunk_x) = box_of(volume)
+    assert (y, x) == (trunk_y, trunk_x)

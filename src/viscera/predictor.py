@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from threading import RLock
 from typing import Any
@@ -31,6 +32,7 @@ from viscera.inference.windows import widen_to_windows
 from viscera.inputs import AffineLike, VolumeSource, as_volume
 from viscera.localise.ct_checks import SHEAR_LIMIT_DEG, check_grid, check_values
 from viscera.localise.organs_seen import LookAgreement, OrgansSeen
+from viscera.localise.outside_body import clear_outside_body
 from viscera.localise.preprocess import crop_to_box, preprocess
 from viscera.postprocess.chain import postprocess
 from viscera.quality.features import organ_features
@@ -161,7 +163,7 @@ class Predictor:
                 findings += scan.findings
                 overview = scan.overview
                 checking = pool.submit(check_values, overview.hu, where=volume.name, strict=strict)
-                body = organs = overview.box()
+                body = organs = overview.box(whole_length=not self.bundle.has_thirteen_organs)
                 look_mb, seen = 0.0, None
                 hu_findings = checking.result()
                 findings += hu_findings
@@ -203,7 +205,11 @@ class Predictor:
                 del planes
         with stages.stage("postprocess"):
             cleaned = postprocess(
-                labels, upright.affine, self.bundle.postprocess, self.bundle.label_table
+                labels,
+                upright.affine,
+                self.bundle.postprocess,
+                self.bundle.label_table,
+                clear_outside=partial(clear_outside_body, labels, overview),
             )
             findings += cleaned.findings
         on_grid = labels  # of the scan itself; a straightened one has air around it

@@ -175,7 +175,15 @@ class PostprocessStep:
         beside: lone only, the organs are removed from a scan in which none of these has `ml`.
     """
 
-    step: Literal["closing", "largest_component", "strays", "minimum_volume", "lone", "sides"]
+    step: Literal[
+        "closing",
+        "inside_body",
+        "largest_component",
+        "strays",
+        "minimum_volume",
+        "lone",
+        "sides",
+    ]
     organs: tuple[str, ...] | None = None
     size: int = 3
     ml: float = 0.0
@@ -199,9 +207,9 @@ class PostprocessStep:
             raise UsageError(
                 "a share above 0, at most 1, for strays only", found=f"{self.share}", remedy=_REMEDY
             )
-        if self.organs and self.step == "sides":
+        if self.organs and self.step in ("sides", "inside_body"):
             raise UsageError(
-                "no organs for sides, which knows its pairs", found="some", remedy=_REMEDY
+                f"no organs for {self.step}, which is about all", found="some", remedy=_REMEDY
             )
 
 
@@ -331,7 +339,7 @@ class Bundle:
     @property
     def has_thirteen_organs(self) -> bool:
         """Whether its labels are numbered as the thirteen organs."""
-        return self.label_table is FLARE13
+        return self.label_table == FLARE13
 
     @cached_property
     def label_ids(self) -> tuple[int, ...]:

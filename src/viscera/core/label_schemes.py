@@ -49,7 +49,7 @@ class LabelScheme:
         for name in self.unrecognised:
             near = get_close_matches(name.lower(), self.table.by_name, n=1, cutoff=0.7)
             names.append(f"{name} ({near[0]}?)" if near else name)
-        meant = "our organs" if self.table is FLARE13 else f"the structures of {self.table.name}"
+        meant = "our organs" if self.table == FLARE13 else f"the structures of {self.table.name}"
         message = f"{self.name} names labels that are none of {meant}: {', '.join(names)}"
         hint = "correct the names of those that are"
         return (Finding("info", "names-not-recognised", message, hint),)

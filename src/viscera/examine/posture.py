@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from viscera.core.organs import ORGANS_BY_NAME
 from viscera.findings import Finding
+from viscera.localise.body import filled_body
 from viscera.localise.overview import DENSE_HU
 
 Mask = NDArray[np.bool_]
@@ -87,7 +88,7 @@ def lung_mask(hu: NDArray[np.number], body: Mask) -> Mask:
         body: [z, y, x].
     """
     low, high = _LUNG_HU
-    mask = _filled(body) & (hu > low) & (hu < high)
+    mask = filled_body(body) & (hu > low) & (hu < high)
     inner = mask.copy()
     for axis in (1, 2):
         lines, source = np.moveaxis(inner, axis, 0), np.moveaxis(mask, axis, 0)
@@ -168,12 +169,3 @@ def _centres_mm(
 
 def _centre_mm(mask: Mask, spacing_mm: Sequence[float]) -> NDArray[np.float64]:
     return np.asarray(np.argwhere(mask).mean(axis=0) * np.array(spacing_mm))
-
-
-def _filled(body: Mask) -> Mask:
-    """The body with what it encloses in each row, lungs and gas included."""
-    after = np.maximum.accumulate(body, axis=2)
-    before = np.maximum.accumulate(body[..., ::-1], axis=2)[..., ::-1]
-    above = np.maximum.accumulate(body, axis=1)
-    below = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
-    return np.asarray(after & before & above & below)

@@ -93,7 +93,7 @@ def read_label_scheme(
     if isinstance(name_or_file, LabelScheme):
         return name_or_file
     if (scheme := LABEL_SCHEMES.get(str(name_or_file).lower())) is not None:
-        return scheme if table is FLARE13 else _with_table(scheme, table)
+        return scheme if table == FLARE13 else _with_table(scheme, table)
     path = Path(name_or_file)
     if not path_exists(path):
         names = ", ".join(LABEL_SCHEMES)
@@ -146,7 +146,7 @@ def read_label_table(name_or_file: str | Path) -> LabelScheme:
 def scheme_of_table(table: LabelTable) -> LabelScheme:
     """The label scheme whose values are the table's labels; 255 is what nobody labelled."""
     values = {organ.name: (organ.id,) for organ in table.organs}
-    if table is FLARE13:
+    if table == FLARE13:
         return FLARE
     return LabelScheme(table.name, values, table=table, unlabelled=frozenset({UNLABELLED}))
 
@@ -299,7 +299,7 @@ def _scheme_of_mapping(content: Any, path: Path, table: LabelTable) -> LabelSche
 
 def _scheme_of_dataset(labels: DatasetLabels, path: Path, table: LabelTable) -> LabelScheme:
     """What a data set's values mean in a table; names that it lacks are background, and named."""
-    if labels.regions and table is FLARE13:
+    if labels.regions and table == FLARE13:
         raise InputError(
             "labels that do not overlap",
             found="regions of several labels (regions_class_order)",
@@ -319,13 +319,13 @@ def _scheme_of_dataset(labels: DatasetLabels, path: Path, table: LabelTable) -> 
             unrecognised.append(name)
         else:
             values[organ.name] = values.get(organ.name, ()) + sources
-    if table is FLARE13:  # the caller knows what nobody labelled
+    if table == FLARE13:  # the caller knows what nobody labelled
         others.update(labels.unlabelled)
         unrecognised += ["ignore"] if labels.unlabelled else []
     every = [value for sources in values.values() for value in sources]
     every += [0 for name in labels.background if _is_organ(name, table)]
     _check_values(every, values, path, table)
-    unlabelled = frozenset() if table is FLARE13 else frozenset(labels.unlabelled)
+    unlabelled = frozenset() if table == FLARE13 else frozenset(labels.unlabelled)
     return LabelScheme(path.name, values, frozenset(others), tuple(unrecognised), table, unlabelled)
 
 
@@ -343,7 +343,7 @@ def _check_values(
     if 0 in every:
         raise InputError("0 to be background", found="a meaning for it", remedy=_REMEDY, where=path)
     if not values:
-        least = "one of the thirteen organs" if table is FLARE13 else f"structure of {table.name}"
+        least = "one of the thirteen organs" if table == FLARE13 else f"structure of {table.name}"
         raise InputError(f"at least {least}", found="none", remedy=_REMEDY, where=path)
 
 

@@ -35,7 +35,7 @@ def body_box(
         spacing_mm: of y and x.
         also: [y, x] what must lie within too.
     """
-    worn = _shell_pixels(spacing_mm)
+    worn = shell_pixels(spacing_mm)
     body = body_mask(dense, spacing_mm)
     if not body.any():
         body = np.ones_like(dense)
@@ -110,7 +110,7 @@ def body_mask(dense: Mask, spacing_mm: Sequence[float]) -> Mask:
         spacing_mm: of y and x.
     """
     inner = dense
-    for axis, n in zip((1, 2), _shell_pixels(spacing_mm), strict=True):
+    for axis, n in zip((1, 2), shell_pixels(spacing_mm), strict=True):
         inner = _erode(inner, axis, n)
     pieces, count = _components(inner)
     if not count:
@@ -121,8 +121,35 @@ def body_mask(dense: Mask, spacing_mm: Sequence[float]) -> Mask:
     return large
 
 
-def _shell_pixels(spacing_mm: Sequence[float]) -> list[int]:
-    """The shell's pixels along y and x."""
+def filled_body(body: Mask) -> Mask:
+    """A body with what it encloses in each row and column of its slices, lungs and gas included.
+
+    Args:
+        body: [z, y, x].
+    """
+    after = np.maximum.accumulate(body, axis=2)
+    before = np.maximum.accumulate(body[..., ::-1], axis=2)[..., ::-1]
+    above = np.maximum.accumulate(body, axis=1)
+    below = np.maximum.accumulate(body[:, ::-1], axis=1)[:, ::-1]
+    return np.asarray(after & before & above & below)
+
+
+def grown(mask: Mask, pixels: Sequence[int]) -> Mask:
+    """A mask [z, y, x] with so many more pixels around it along y and x.
+
+    Args:
+        mask: left as it is.
+        pixels: along y and x.
+    """
+    return ~_erode(_erode(~mask, 1, pixels[0]), 2, pixels[1])
+
+
+def shell_pixels(spacing_mm: Sequence[float]) -> list[int]:
+    """The pixels along y and x of the shell that `body_mask` wears off.
+
+    Args:
+        spacing_mm: of y and x.
+    """
     return [max(1, round(_SHELL_MM / s)) for s in spacing_mm]
 
 

@@ -89,16 +89,19 @@ class Overview:
         turn = Orientation(axes, flips)  # type: ignore[arg-type]
         return turn, turn.reorder(self.spacing_mm)
 
-    def box(self) -> Box:
+    def box(self, *, whole_length: bool = False) -> Box:
         """The box [z, y, x] in voxels of the scan outside of which no organ can be.
 
         Head and legs are left out, slices of air, and what lies beside the body; where nothing
         dense is found, nothing is.
+
+        Args:
+            whole_length: for what lies in heads and legs: no slice is left out.
         """
         dense = self.hu > DENSE_HU
         if not dense.any():
             return tuple(slice(0, n) for n in self.shape)  # type: ignore[return-value]
-        trunk = trunk_slices(dense, self.spacing_mm)
+        trunk = slice(0, len(dense)) if whole_length else trunk_slices(dense, self.spacing_mm)
         coarse_box = trunk, *body_box(dense[trunk], self.spacing_mm[1:])
         z, y, x = (
             slice(part.start * step, n if part.stop >= m else min(n, part.stop * step))

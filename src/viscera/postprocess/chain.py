@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -62,6 +62,8 @@ def postprocess(
     affine: Affine,
     steps: Sequence[PostprocessStep],
     table: LabelTable = FLARE13,
+    *,
+    clear_outside: Callable[[], NDArray[np.int64]] = lambda: np.zeros(256, dtype=np.int64),
 ) -> PostprocessResult:
     """Apply the steps in place.
 
@@ -70,6 +72,8 @@ def postprocess(
         affine: voxel indices to RAS millimetres.
         steps: what to do, in order.
         table: of the labels.
+        clear_outside: does the step `inside_body`, see `viscera.localise.outside_body`; returns
+            what it removed.
 
     Returns:
         Findings, and the pieces of every organ.
@@ -82,6 +86,12 @@ def postprocess(
             close_organs(labels, _ids(group[0].organs, table), group[0].size)
             components = None
             continue
+        if group[0].step == "inside_body":
+            if text := _volumes_text(clear_outside(), affine, table):
+                message = f"what lay outside the body was removed: {text}"
+                findings.append(Finding("info", "outside-body", message))
+            components = None
+            continue
         components = find_components(labels)
         new = components.organ
         for step in group:
@@ -92,7 +102,7 @@ def postprocess(
             removed[step.step] = removed.get(step.step, 0) + voxels
             renamed = int((new != before).sum())
             if step.step == "sides" and renamed:
-                pairs = "kidneys or adrenals" if table is FLARE13 else "pairs"
+                pairs = "kidneys or adrenals" if table == FLARE13 else "pairs"
                 message = f"{renamed} pieces of {pairs} were on the wrong side and renamed"
                 findings.append(Finding("fixed", "sides", message, "look at them in the preview"))
         components.paint(labels, new)
@@ -115,7 +125,7 @@ def _removal_findings(
         message = f"pieces apart from their organ were removed: {text}"
         findings.append(Finding("info", "pieces-removed", message))
     if text := _volumes_text(lone, affine, table):
-        lack = "no abdomen was found" if table is FLARE13 else "nothing was found beside them"
+        lack = "no abdomen was found" if table == FLARE13 else "nothing was found beside them"
         message = f"{lack}, so what was taken for its organs was removed: {text}"
         findings.append(Finding("info", "organs-removed", message))
     return findings
@@ -155,14 +165,15 @@ def _pieces(
 
 
 def _groups(steps: Sequence[PostprocessStep]) -> list[list[PostprocessStep]]:
-    """Steps that find components once: all but closing, up to sides, which joins what was apart."""
+    """Steps that find components once: those on voxels stand alone; sides joins what was apart."""
     groups: list[list[PostprocessStep]] = []
     ends_before = True
     for step in steps:
-        if ends_before or step.step == "closing":
+        is_on_voxels = step.step in ("closing", "inside_body")
+        if ends_before or is_on_voxels:
             groups.append([])
         groups[-1].append(step)
-        ends_before = step.step in ("closing", "sides")
+        ends_before = is_on_voxels or step.step == "sides"
     return groups
 
 
@@ -173,7 +184,7 @@ def _apply(
     affine: Affine,
     table: LabelTable,
 ) -> ComponentLabels:
-    """The labels of components after a step other than closing."""
+    """The labels of components after a step on components."""
     ids, least_voxels = _ids(step.organs, table), step.ml / affine.voxel_ml
     match step.step:
         case "largest_component":

@@ -297,7 +297,7 @@ def _recipe(values: dict[str, Any], table: LabelTable) -> Recipe:
 def _text(values: dict[str, Any], table: LabelTable) -> str:
     """The recipe as TOML, with the structures where they are not the thirteen organs."""
     text = Template(_TEMPLATE.read_text(encoding="utf-8")).substitute(values)
-    if table is FLARE13:
+    if table == FLARE13:
         return text
     tables = {"structures": structure_rows(table), "regions": region_rows(table)}
     rows = dump_toml({key: rows for key, rows in tables.items() if rows}).lstrip()

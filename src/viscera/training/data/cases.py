@@ -198,7 +198,7 @@ def _listed_scheme(
     name: str, listed: Path, table: LabelTable
 ) -> tuple[LabelScheme, tuple[int, ...]]:
     """A list's label scheme: that of the table, a built-in one, or a file beside the list."""
-    if not name or (name.lower() == FLARE.name and table is not FLARE13):
+    if not name or (name.lower() == FLARE.name and table != FLARE13):
         return scheme_of_table(table), (UNLABELLED,)
     file = listed.parent / name
     is_file = path_exists(file) and file.is_file()
