@@ -6,6 +6,7 @@ import re
 import shlex
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,12 +22,18 @@ import viscera
 from tests.conftest import ROOT
 from tests.data_sets import LEARNS, nnunet_folder, phantom_pair, recipe_file, write_pair
 from viscera.bundle.read import read_bundle, weights_to_train
+from viscera.bundle.structures import StructureSettings
 from viscera.cli.recipe import command as recipe_command
 from viscera.core.organs import FLARE13, ORGANS_BY_NAME
 from viscera.errors import BundleError, InputError, OutputError, UsageError
 from viscera.io.label_scheme_files import read_label_table
 from viscera.io.write import write_volume
-from viscera.training.checkpoint import begin_with_weights, load_weights
+from viscera.training.checkpoint import (
+    TrainingState,
+    begin_with_weights,
+    load_weights,
+    save_checkpoint,
+)
 from viscera.training.data.cache import IGNORED
 from viscera.training.data.cases import find_cases
 from viscera.training.data.fill_cache import fill_cache
@@ -74,7 +81,7 @@ def test_a_recipe_follows_from_the_data(proposal):
     table = recipe.bundle().label_table
     assert table.by_name["lung_left"].partner == "lung_right"
     assert recipe.channel_pairs == ((3, 2),)
-    assert recipe.augment.mirror > 0
+    assert recipe.augment.mirror == 0  # one structure is none of a pair
     assert survey.spacing_mm == (9, 9, 14)
     phantom = [phantom_pair(200 + n)[1] for n in range(4)]
     livers = [(renamed(truth) == 1).sum() * 9 * 9 * 14 / 1000 for truth in phantom]
@@ -83,7 +90,7 @@ def test_a_recipe_follows_from_the_data(proposal):
     low, high = recipe.input.window_hu
     assert low <= survey.foreground_hu[0] < survey.foreground_hu[1] <= high
     assert proposal.step_s > 0
-    assert {f.code for f in proposal.findings} == {"no-codes", "few-patients"}
+    assert {f.code for f in proposal.findings} == {"no-codes", "few-patients", "few-steps"}
 
 
 def test_a_tube_is_as_thick_as_it_is(tmp_path):
@@ -95,6 +102,20 @@ def test_a_tube_is_as_thick_as_it_is(tmp_path):
     volume_ml, thickness_mm = sizes["tube"]
     assert volume_ml == pytest.approx(tube.sum() * 2 / 1000)
     assert 20 <= thickness_mm <= 25
+
+
+def test_a_data_set_with_numbers_of_its_own_keeps_them(tmp_path):
+    folder = nnunet_folder(
+        tmp_path / "Task09_Spleen",
+        2,
+        labels={"background": 0, "spleen": 1},
+        edit=lambda t: (t == 3).astype(np.uint8),
+    )
+    recipe = propose_recipe([folder], minutes=1).recipe
+    assert recipe.name == "dwnet16.task09_spleen"
+    assert recipe.bundle().label_ids == (0, 1)
+    assert recipe.bundle().label_table.by_name["spleen"].snomed == "78961009"
+    assert recipe.augment.mirror == 0
 
 
 def test_a_recipe_of_our_organs_keeps_our_numbers(tmp_path):
@@ -249,6 +270,71 @@ def test_known_outputs_keep_their_weights_and_new_ones_are_new(tmp_path, proposa
             if label in default.labels:
                 source = old[name][default.labels.index(label)]
             assert torch.equal(now[name][number], source)
+
+
+@pytest.mark.parametrize("count", [15, 3])
+def test_outputs_are_taken_by_what_they_are_whatever_their_number(tmp_path, proposal, count):
+    """With sixteen outputs the last layer of this network is as wide as it is deep."""
+    old = ("background", *(f"a{n}" for n in range(count)))
+    new = ("background", "b", *(f"a{n}" for n in reversed(range(count - 1))))
+    first = new_network(replace_labels(proposal.recipe, old))
+    path = tmp_path / "old.safetensors"
+    save_checkpoint(path, first, TrainingState(step=1), labels=old)
+    second = new_network(replace_labels(proposal.recipe, new))
+    fresh = second.state_dict()["score.weight"][1].clone()
+    assert begin_with_weights(path, second, labels=new) == ("b",)
+    before, after = first.state_dict(), second.state_dict()
+    for number, label in enumerate(new):
+        expected = fresh if label == "b" else before["score.weight"][old.index(label)]
+        assert torch.equal(after["score.weight"][number], expected), label
+
+
+def replace_labels(recipe, labels):
+    rows = tuple(StructureSettings(name) for name in labels[1:])
+    augment = replace(recipe.augment, mirror=0.0)
+    return replace(recipe, labels=labels, structures=rows, augment=augment)
+
+
+def test_a_file_that_does_not_say_what_it_knows_gives_background(tmp_path, proposal):
+    first = new_network(replace_labels(proposal.recipe, ("background", "x", "y")))
+    save_checkpoint(tmp_path / "old.safetensors", first, TrainingState(step=1))
+    second = new_network(proposal.recipe)
+    new = begin_with_weights(tmp_path / "old.safetensors", second, labels=proposal.recipe.labels)
+    assert new == tuple(NAMES)
+    bias = [network.state_dict()["score.bias"][0] for network in (first, second)]
+    assert bias[0] == bias[1]
+
+
+@pytest.mark.parametrize(
+    "changed", [{"widths": (8, 16, 32, 64, 96)}, {"architecture": "visceranet"}]
+)
+def test_weights_of_other_widths_are_refused(proposal, changed):
+    network = replace(proposal.recipe.network, **changed)
+    recipe = replace(proposal.recipe, network=network)
+    default = read_bundle("default")
+    with pytest.raises(InputError, match="weights of this network"):
+        begin_with_weights(
+            weights_to_train(default),
+            new_network(recipe),
+            labels=recipe.labels,
+            old_labels=default.labels,
+        )
+
+
+def test_titles_and_codes_shape_no_weights(proposal):
+    recipe = proposal.recipe
+    coded = tuple(replace(s, snomed="39607008", title="X") for s in recipe.structures)
+    assert replace(recipe, structures=coded).digest == recipe.digest
+    fewer = replace(recipe, labels=recipe.labels[:2], structures=recipe.structures[:1])
+    assert fewer.digest != recipe.digest
+
+
+def test_a_teacher_must_know_what_is_learnt(tmp_path, thorax, proposal):
+    from viscera.training.train import TrainOptions, TrainReporter, train
+
+    recipe = replace(proposal.recipe, loss=replace(proposal.recipe.loss, distillation=1.0))
+    with pytest.raises(UsageError, match="does not know vertebrae"):
+        train(recipe, "", [thorax], tmp_path, TrainOptions(teacher="default"), TrainReporter())
 
 
 def test_weights_of_another_network_are_refused(tmp_path, thorax):

@@ -547,3 +547,25 @@ def test_a_browser_takes_a_scan_from_drop_to_overlay(running, scan, tmp_path):
         browser.close()
     assert {url for url in requests if not url.startswith((address, "blob:", "data:"))} == set()
     assert problems == []
+
+
+def test_a_network_of_ones_own_is_offered_and_needs_no_codes(tmp_path):
+    pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+    from tests.dicom_series import write_phantom
+    from tests.test_structures import own_bundle
+
+    bundle = own_bundle(tmp_path / "own")
+    write_phantom(tmp_path / "ct", "axial", spacing_mm=(4.0, 4.0), thick=3.0)
+    jobs = JobStore(ServerSettings(bundles=(bundle,)), tmp_path / "jobs")
+    assert "test.net" in jobs.networks
+    job = jobs.add("scan", "test.net")
+    for path in (tmp_path / "ct").iterdir():
+        shutil.copy(path, job.input_folder)
+    jobs._segment(job)
+    assert job.state == "finished"
+    assert {label["name"] for label in job.report["labels"]} >= {"blob", "vessels"}
+    written = {path.name for path in (job.folder / "results").iterdir()}
+    assert {"labels_rtstruct.dcm", "labels.seg.nrrd"} <= written
+    assert "labels_seg.dcm" not in written
+    with pytest.raises(UsageError, match="twice"):
+        _ = ServerSettings(bundles=(bundle, bundle)).networks

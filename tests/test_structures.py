@@ -142,6 +142,10 @@ def test_names_that_cannot_be_files_are_refused(name):
         ({"snomed": "liver"}, "SNOMED"),
         ({"category": ("tumour", "Tumour")}, "SNOMED"),
         ({"laterality": "left"}, "laterality and partner"),
+        ({"title": "x" * 65}, "a title of 64 letters"),
+        ({"title": "a\nb"}, "a title of 64 letters"),
+        ({"meaning": "a~b"}, "a meaning of 64 letters"),
+        ({"title": 'a "b"'}, "a title of 64 letters"),
     ],
 )
 def test_wrong_values_are_refused(settings, message):
@@ -232,11 +236,47 @@ def test_values_beyond_a_byte_get_other_numbers(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "labels", [{"a": 1, "b": [0, 2]}, {"a": 1, "ignore": 1}, {"a": "x"}, [], {"a": -1}]
+    "labels",
+    [
+        {"a": 1, "b": [0, 2]},
+        {"a": 1, "ignore": 1},
+        {"a": "x"},
+        [],
+        {"a": -1},
+        {"a": 1, "ignore": 0},
+        {"1": ["a"]},
+        {"a": True},
+        {"a": {"b": 1}},
+    ],
 )
 def test_labels_that_make_no_sense_are_refused(labels):
     with pytest.raises(InputError):
         dataset_labels({"labels": labels}, Path("dataset.json"))
+
+
+def test_the_first_version_of_the_file_may_name_a_structure_twice():
+    labels = dataset_labels({"labels": {"0": "background", "1": "x", "2": "x"}}, Path("d.json"))
+    assert labels.values == {"x": (1, 2)}
+
+
+def test_names_that_are_no_files_get_others():
+    structures, _ = structures_of({"other": 1, "con": 2, "Ignore": 3, "a/b": 4, "a b": 5, "ä": 6})
+    names = [settings.name for settings in structures]
+    assert names == ["other_2", "con_2", "Ignore_2", "a_b", "a_b_2", "structure"]
+    assert structures[5].title == "Ä"
+
+
+def test_too_many_structures_are_named_with_their_file(tmp_path):
+    labels = {"background": 0, **{f"s{n}": n for n in range(1, 301)}}
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": labels}))
+    with pytest.raises(InputError, match=r"dataset\.json: expected 254 structures at most"):
+        read_label_table(tmp_path / "dataset.json")
+
+
+def test_regions_need_structures():
+    regions = (RegionSettings("both", ("liver", "spleen")),)
+    with pytest.raises(UsageError, match="beside"):
+        table_of_labels("x", ["background", "liver", "spleen"], (), regions)
 
 
 def test_a_data_set_of_our_organs_keeps_our_numbers(tmp_path):
@@ -266,6 +306,7 @@ def test_labels_are_numbered_by_place_or_as_the_bundle_says(own):
         ('[[structures]]\nname = "bones"', "among labels"),
         (STRUCTURES.replace('step = "sides"', 'step = "closing"\norgans = ["heart"]'), "by name"),
         (STRUCTURES.replace("id = 200", "id = 3"), "one structure of each id"),
+        (STRUCTURES + '[[structures]]\nname = "bone"', "of each name once"),
     ],
 )
 def test_bundles_that_mean_nothing_are_refused(tmp_path, extra, message):
@@ -346,6 +387,40 @@ def test_a_chosen_structure_is_one_of_the_bundle(tmp_path, own, small_phantom):
     )  # fmt: skip
     assert wrong.returncode == 2
     assert "choose among bone" in wrong.stderr
+
+
+@pytest.mark.filterwarnings("ignore")  # highdicom's own
+def test_titles_in_other_letters_reach_every_file(tmp_path):
+    pytest.importorskip("highdicom", reason="needs the extra 'dicom'")
+    pydicom = pytest.importorskip("pydicom", reason="needs the extra 'dicom'")
+    titles = STRUCTURES.replace(
+        'name = "bone"\n', 'name = "bone"\ntitle = "Knochen – größer"\n', 1
+    ).replace('title = "A blob"', 'title = "肝臓"\nsnomed = "272673000"', 1)
+    bundle = own_bundle(tmp_path / "own", titles)
+    write_phantom(tmp_path / "ct", "axial", spacing_mm=(4.0, 4.0), thick=3.0)
+    segmentation = viscera.segment(tmp_path / "ct", bundle=bundle).only(["bone", "blob"])
+    segmentation.save(tmp_path / "labels.seg.nrrd")
+    names = viscera.read_labels(tmp_path / "labels.seg.nrrd").label_names
+    assert names[200] == "肝臓"
+    segmentation.save(tmp_path / "seg.dcm")
+    segmentation.save(tmp_path / "rt.dcm", output_type="dicom_rtstruct")
+    seg, rtstruct = (pydicom.dcmread(tmp_path / name) for name in ("seg.dcm", "rt.dcm"))
+    assert "肝臓" in {segment.SegmentLabel for segment in seg.SegmentSequence}
+    described = {roi.ROIDescription for roi in rtstruct.StructureSetROISequence}
+    assert described == {"Knochen – größer", "肝臓"}
+    assert rtstruct.StructureSetLabel == "STRUCTURES"
+
+
+def test_a_legend_of_many_structures_has_room(tmp_path):
+    from viscera.report.pictures.preview import _MOST_ROWS
+
+    names = [f"structure_with_a_long_name_{n}" for n in range(40)]
+    table = make_label_table("x", [StructureSettings(name) for name in names])
+    labels = many_labels(1)
+    volume = Volume.of(np.zeros(labels.shape, np.int16, order="F"), np.diag([-2.0, -2, 2, 1]))
+    segmentation = viscera.Segmentation(labels, volume, table.organs, label_table=table)
+    segmentation.show()  # draws it
+    assert _MOST_ROWS * 27 <= 720
 
 
 def test_nothing_found_is_said_in_its_own_words(own):
@@ -507,6 +582,51 @@ def test_a_cohort_has_rows_for_regions(tmp_path, tumours):
     assert "| Rest of core " in (tmp_path / "out" / "table.md").read_text()
     again = evaluate_cohort(prediction, truth, tmp_path / "out", label_table=table)
     assert again.summary == result.summary
+
+
+def test_what_nobody_labelled_does_not_count_for_our_organs_either(tmp_path):
+    truth = np.zeros((20, 20, 10), np.uint8)
+    truth[2:8, 2:8, 2:8], truth[10:16, 2:8, 2:8] = 2, 3  # liver, ignored
+    prediction = np.where(truth > 0, 1, 0).astype(np.uint8)  # FLARE's liver in both
+    (tmp_path / "dataset.json").write_text(
+        json.dumps({"labels": {"background": 0, "spleen": 1, "liver": 2, "ignore": 3}})
+    )
+    paths = (
+        save_labels(tmp_path / "p.nii.gz", prediction),
+        save_labels(tmp_path / "t.nii.gz", truth),
+    )
+    found = evaluate(*paths, truth_labels=tmp_path / "dataset.json", organs=["liver"])
+    assert found["liver"].dsc == 1
+    assert not found.findings
+
+
+def test_a_bundle_is_compared_with_a_data_set_of_other_numbers(tmp_path):
+    """MSD's spleen is 1, ours is 3; a bundle of few organs is judged on these alone."""
+    nearest_net(tmp_path / "b" / "model.onnx")
+    labels = ["background", *["other"] * 3, "liver", "spleen", *["other"] * 3]
+    bundle = write_bundle(tmp_path / "b", body=PATCH_BODY, labels=labels)
+    truth = np.zeros((20, 20, 10), np.uint8)
+    truth[2:8, 2:8, 2:8] = 1
+    (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "spleen": 1}}))
+    found = evaluate(
+        save_labels(tmp_path / "p.nii.gz", truth * 3),
+        save_labels(tmp_path / "t.nii.gz", truth),
+        label_table=bundle,
+        truth_labels=tmp_path / "dataset.json",
+    )
+    assert {m.organ: m.dsc for m in found.metrics} == {"spleen": 1}
+
+
+def test_a_region_alone_can_be_asked_for(tmp_path, tumours):
+    prediction, truth, table, *_ = tumours
+    found = evaluate(prediction, truth, label_table=table, organs=["Core"])
+    assert [m.organ for m in found.metrics] == ["core"]
+    cohort = evaluate_cohort(
+        prediction, truth, tmp_path / "out", label_table=table, organs=["core"]
+    )
+    assert list(cohort.summary["scores"]) == ["average", "core"]
+    with pytest.raises(UsageError, match="an organ's name"):
+        evaluate(prediction, truth, label_table=table, organs=["cores"])
 
 
 def test_other_structures_have_no_rules_of_flare(tumours):

@@ -299,7 +299,7 @@ class Predictor:
         """
         options = [self.engine_name, self.precision, self.low_memory]
         networks = [self._network, *([self._look.network] if self._look else [])]
-        bundles = [replace(network.bundle, folder=Path()) for network in networks]
+        bundles = [network.bundle.identity() for network in networks]
         digest = digest_of(bundles, options, settings)
         return f"viscera {__version__} {digest[:12]}"
 

@@ -85,7 +85,11 @@ class VisceraWidget(ScriptedLoadableModuleWidget):
             question = f"The Python package {PACKAGE} is not installed in Slicer. Install it now?"
             if not slicer.util.confirmOkCancelDisplay(question):
                 return
-            self.logic.install()
+            try:
+                self.logic.install()
+            except Exception as error:  # pip's, in its own words
+                self.message.text = f"{PACKAGE} could not be installed: {error}"
+                return
         self.message.text = "Working ..."
         slicer.app.processEvents()
         try:

@@ -7,10 +7,10 @@ Nothing else in viscera knows an architecture. All triples stand in the order x,
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from viscera.bundle.structures import RegionSettings, StructureSettings, table_of_labels
 from viscera.core.organs import FLARE13, LabelTable, Organ
@@ -325,6 +325,11 @@ class Bundle:
     def channels(self) -> int:
         """Channels of the network's input."""
         return self.slices.stack if self.slices else 1
+
+    def identity(self) -> dict[str, Any]:
+        """All settings, wherever the bundle lies; what older bundles lack only where it is used."""
+        table = asdict(replace(self, folder=Path()))
+        return {k: v for k, v in table.items() if v or k not in ("structures", "regions")}
 
     @cached_property
     def label_table(self) -> LabelTable:

@@ -22,7 +22,9 @@ from viscera.errors import UsageError
 HIGHEST_ID = 254  # 255 marks voxels that nobody labelled
 OTHER = "other"  # an output of a network that is not reported
 DEFAULT_TOLERANCE_MM = 2.0
-_RESERVED = ("background", "ignore", "average", OTHER)
+RESERVED_NAMES = ("background", "ignore", "average", OTHER)
+LONGEST_TITLE = 64
+NOT_IN_TITLES = re.compile(r'[\x00-\x1f\x7f-\x9f~|^\\"]')
 # File names on every system, options of the command line and columns of tables.
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.+\-]{0,63}")
 _DEVICES = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
@@ -46,7 +48,7 @@ class StructureSettings:
         snomed: SNOMED CT code of the structure, without its side. DICOM SEG needs one.
         meaning: of the code; the title where absent.
         category: SNOMED CT code and meaning of what kind of thing it is, such as
-            ``["49755003", "Morphologically Altered Structure"]`` of a tumour; an anatomical
+            ``["49755003", "Morphologically Abnormal Structure"]`` of a tumour; an anatomical
             structure where absent.
         laterality: right or left of a pair.
         partner: name of the same structure on the other side.
@@ -74,9 +76,20 @@ class StructureSettings:
                 raise UsageError(
                     "a SNOMED CT code, 6 to 18 digits", found=repr(code), remedy=_REMEDY
                 )
-        for what, text in (("meaning", self.meaning), ("category", (self.category or " -")[1])):
-            if len(text) > 64:  # of DICOM's Code Meaning (PS3.5 6.2, LO)
-                raise UsageError(f"a {what} of 64 letters at most", found="more", remedy=_REMEDY)
+        category_meaning = self.category[1] if self.category else ""
+        for what, text in (
+            ("title", self.title),
+            ("meaning", self.meaning),
+            ("category", category_meaning),
+        ):
+            # As of DICOM's long strings (PS3.5 6.2, LO); the rest would break Slicer's and
+            # ITK-SNAP's files.
+            if len(text) > LONGEST_TITLE or NOT_IN_TITLES.search(text):
+                raise UsageError(
+                    f"a {what} of {LONGEST_TITLE} letters at most, without \\ ~ | ^ and quotes",
+                    found=repr(text[:80]),
+                    remedy=_REMEDY,
+                )
         if (self.partner is not None) != (self.laterality is not None):
             raise UsageError(
                 "laterality and partner together", found=f"one of them for {self.name}",
@@ -180,6 +193,12 @@ def table_of_labels(
     if len(set(names)) < len(names):
         raise UsageError("each structure once in labels", found="a repetition", remedy=_REMEDY)
     described = {settings.name: settings for settings in structures}
+    if len(described) < len(structures):
+        raise UsageError("[[structures]] of each name once", found="a repetition", remedy=_REMEDY)
+    if regions and not structures:
+        raise UsageError(
+            "[[structures]] beside [[regions]]", found="none", remedy="describe their parts"
+        )
     if surplus := [settings.name for settings in structures if settings.name not in names]:
         raise UsageError(
             "[[structures]] that are among labels", found=repr(surplus[0]), remedy=_REMEDY
@@ -192,7 +211,7 @@ def table_of_labels(
                 found=repr(label),
                 remedy=f'correct it, or add [[structures]] with name = "{label}"',
             )
-    if not structures and not regions:
+    if not structures:
         return FLARE13
     ids = {label: n for n, label in enumerate(labels)}
     settings = [described.get(label, StructureSettings(label)) for label in names]
@@ -238,16 +257,22 @@ def region_rows(table: LabelTable) -> list[dict[str, Any]]:
     ]
 
 
+def is_structure_name(name: str) -> bool:
+    """Whether a structure may be called so, see `check_structure_name`."""
+    is_reserved = name.lower() in RESERVED_NAMES or _DEVICES.fullmatch(name)
+    return _NAME.fullmatch(name) is not None and not is_reserved
+
+
 def check_structure_name(name: str) -> None:
     """Refuse names that cannot be files, options or columns.
 
     Raises:
         UsageError: it is such a name.
     """
-    if not _NAME.fullmatch(name) or name.lower() in _RESERVED or _DEVICES.fullmatch(name):
+    if not is_structure_name(name):
         raise UsageError(
             "a structure's name of letters, digits, '_', '-', '+' and '.', at most 64, and none of "
-            + ", ".join(_RESERVED),
+            + ", ".join(RESERVED_NAMES),
             found=repr(name[:80]),
             remedy=_REMEDY,
         )

@@ -81,7 +81,7 @@ class Evaluation:
             )
             for part in ("scores", "regions")
         )
-        if not organ_metrics:
+        if not organ_metrics and not region_metrics:
             raise ValueError("no scores")
         findings = tuple(Finding(**finding) for finding in content["findings"])
         return cls(content["case"], content["protocol"], organ_metrics, findings, region_metrics)
@@ -284,14 +284,19 @@ def select_compared(
     """
     names = [o if isinstance(o, str) else o.name for o in organs]
     every_region = truth_scheme.table.regions
-    region_names = {region.name for region in every_region}
-    requested = truth_scheme.table.select(name for name in names if name not in region_names)
-    candidates = requested or truth_scheme.organs
+    regions = [r for r in every_region if not names or _names(r) & {n.lower() for n in names}]
+    of_regions = {name for region in regions for name in _names(region)} if names else set()
+    requested = truth_scheme.table.select(n for n in names if n.lower() not in of_regions)
+    candidates = requested if names else truth_scheme.organs
     compared = [o for o in candidates if o in truth_scheme.organs and o in prediction_scheme.organs]
-    if not compared:
+    expressed = {organ.name for organ in truth_scheme.organs} & set(prediction_scheme.values)
+    regions = [region for region in regions if expressed.issuperset(region.structures)]
+    if not compared and not regions:
         listed = ", ".join(organ.name for organ in candidates)
         problem = f"none of {listed} in {truth_scheme.name} and {prediction_scheme.name}"
         raise UsageError("an organ in both label schemes", found=problem, remedy="choose others")
-    expressed = {organ.name for organ in truth_scheme.organs} & set(prediction_scheme.values)
-    regions = [r for r in every_region if (not names or r.name in names)]
-    return tuple(compared), tuple(r for r in regions if expressed.issuperset(r.structures))
+    return tuple(compared), tuple(regions)
+
+
+def _names(region: Region) -> set[str]:
+    return {region.name.lower(), region.title.lower()}

@@ -48,11 +48,13 @@ def dataset_labels(content: Any, where: Path) -> DatasetLabels:
         raise InputError("a table 'labels'", found="none", remedy=_REMEDY, where=where)
     if table and all(re.fullmatch("[0-9]{1,5}", str(key)) for key in table):
         # The first version of nnU-Net's file has it the other way round.
-        table = {str(name): int(value) for value, name in table.items()}
+        table = _turned(table, where)
     named = {str(name): label_values(value, str(name), where) for name, value in table.items()}
     background = tuple(name for name, values in named.items() if values == (0,))
     named = {name: values for name, values in named.items() if name not in background}
     unlabelled = named.pop("ignore", ())
+    if "ignore" in background:
+        raise InputError("ignore above 0", found="0", remedy=_REMEDY, where=where)
     for name, values in named.items():
         if not values or 0 in values or set(values) & set(unlabelled):
             raise InputError(
@@ -82,6 +84,18 @@ def dataset_labels(content: Any, where: Path) -> DatasetLabels:
         unlabelled,
         background,
     )
+
+
+def _turned(table: dict[str, Any], where: Path) -> dict[str, Any]:
+    """Names and their values, of a table of values and their names."""
+    turned: dict[str, Any] = {}
+    for value, name in table.items():
+        if not isinstance(name, str):
+            raise InputError(
+                f"a name of the value {value}", found=repr(name), remedy=_REMEDY, where=where
+            )
+        turned.setdefault(name, []).append(int(value))
+    return {name: values[0] if len(values) == 1 else values for name, values in turned.items()}
 
 
 def label_values(value: Any, name: str, where: Path) -> tuple[int, ...]:

@@ -12,7 +12,6 @@ or a nnU-Net ``dataset.json``, whose names are recognised where they can be.
 Where the thirteen organs are not what is meant, a label table says what is: that of a bundle, a
 ``dataset.json``, or a TOML file:
 
-    unlabelled = [255]            # values of voxels that nobody labelled
     [[structures]]
     name = "tumour"
     id = 1
@@ -30,10 +29,14 @@ from pathlib import Path
 from typing import Any
 
 from viscera.bundle.read import packaged_bundles, read_bundle
+from viscera.bundle.spec import Bundle
 from viscera.bundle.structures import (
     HIGHEST_ID,
+    LONGEST_TITLE,
+    NOT_IN_TITLES,
     RegionSettings,
     StructureSettings,
+    is_structure_name,
     make_label_table,
 )
 from viscera.bundle.toml_schema import load_dataclass
@@ -69,12 +72,10 @@ class _TableFile:
     Attributes:
         structures: the table's.
         regions: of several of them.
-        unlabelled: values of voxels that nobody labelled.
     """
 
     structures: tuple[StructureSettings, ...]
     regions: tuple[RegionSettings, ...] = ()
-    unlabelled: tuple[int, ...] = (UNLABELLED,)
 
 
 def read_label_scheme(
@@ -121,7 +122,7 @@ def read_label_table(name_or_file: str | Path) -> LabelScheme:
         return FLARE
     path = Path(name_or_file)
     if str(name_or_file) in packaged_bundles() or (path_exists(path) and path.is_dir()):
-        return scheme_of_table(read_bundle(name_or_file).label_table)
+        return _scheme_of_bundle(read_bundle(name_or_file))
     if not path_exists(path):
         raise UsageError(
             f"{FLARE13.name}, a bundle, a table in TOML, or a dataset.json",
@@ -129,18 +130,28 @@ def read_label_table(name_or_file: str | Path) -> LabelScheme:
             remedy="check the path",
         )
     content = _read_table(path)
-    if path.suffix.lower() == ".json":
-        labels = dataset_labels(content, path)
-        table = make_label_table(path.parent.name or path.name, *dataset_structures(labels))
-        return _scheme_of_dataset(labels, path, table)
-    file = load_dataclass(_TableFile, content, path, error=InputError)
     try:
+        if path.suffix.lower() == ".json":
+            labels = dataset_labels(content, path)
+            table = make_label_table(path.parent.name or path.name, *dataset_structures(labels))
+            return _scheme_of_dataset(labels, path, table)
+        file = load_dataclass(_TableFile, content, path, error=InputError)
         table = make_label_table(path.stem, file.structures, file.regions)
     except UsageError as error:
         raise InputError(
             error.expected, found=error.found, remedy=error.remedy, where=path
         ) from error
-    return replace(scheme_of_table(table), name=path.name, unlabelled=frozenset(file.unlabelled))
+    return replace(scheme_of_table(table), name=path.name)
+
+
+def _scheme_of_bundle(bundle: Bundle) -> LabelScheme:
+    """The label scheme of what a bundle finds; of its table's other organs it knows nothing."""
+    scheme = scheme_of_table(bundle.label_table)
+    values = {organ.name: (organ.id,) for organ in bundle.organs}
+    if values == scheme.values:
+        return scheme
+    others = {organ.id for organ in bundle.label_table.organs if organ.name not in values}
+    return replace(scheme, name=bundle.name, values=values, others=frozenset(others))
 
 
 def scheme_of_table(table: LabelTable) -> LabelScheme:
@@ -192,17 +203,25 @@ def dataset_structures(
 
     Args:
         labels: of its dataset.json.
+
+    Raises:
+        UsageError: there are too many.
     """
     names = _structure_names([*labels.values, *labels.regions])
     pairs = _pairs(names.values())
     ids = [min(values) for values in labels.values.values()]
+    if len(ids) > HIGHEST_ID:
+        raise UsageError(
+            f"{HIGHEST_ID} structures at most", found=f"{len(ids)}", remedy="join some of them"
+        )
     if max(ids, default=0) > HIGHEST_ID:
         ids = list(range(1, len(ids) + 1))
     structures = []
     for (name, _), number in zip(labels.values.items(), ids, strict=True):
         plain = names[name]
         side, partner = pairs.get(plain, (None, None))
-        title = "" if plain in FLARE13.by_name else name.replace("_", " ").strip()[:64]
+        title = NOT_IN_TITLES.sub(" ", name.replace("_", " ")).strip()[:LONGEST_TITLE]
+        title = "" if plain in FLARE13.by_name else title
         structures.append(
             StructureSettings(
                 plain,
@@ -319,14 +338,17 @@ def _scheme_of_dataset(labels: DatasetLabels, path: Path, table: LabelTable) -> 
             unrecognised.append(name)
         else:
             values[organ.name] = values.get(organ.name, ()) + sources
-    if table == FLARE13:  # the caller knows what nobody labelled
-        others.update(labels.unlabelled)
-        unrecognised += ["ignore"] if labels.unlabelled else []
     every = [value for sources in values.values() for value in sources]
     every += [0 for name in labels.background if _is_organ(name, table)]
     _check_values(every, values, path, table)
-    unlabelled = frozenset() if table == FLARE13 else frozenset(labels.unlabelled)
-    return LabelScheme(path.name, values, frozenset(others), tuple(unrecognised), table, unlabelled)
+    return LabelScheme(
+        path.name,
+        values,
+        frozenset(others),
+        tuple(unrecognised),
+        table,
+        frozenset(labels.unlabelled),
+    )
 
 
 def _check_values(
@@ -343,7 +365,9 @@ def _check_values(
     if 0 in every:
         raise InputError("0 to be background", found="a meaning for it", remedy=_REMEDY, where=path)
     if not values:
-        least = "one of the thirteen organs" if table == FLARE13 else f"structure of {table.name}"
+        least = (
+            "one of the thirteen organs" if table == FLARE13 else f"one structure of {table.name}"
+        )
         raise InputError(f"at least {least}", found="none", remedy=_REMEDY, where=path)
 
 
@@ -364,8 +388,12 @@ def _structure_names(names: Iterable[str]) -> dict[str, str]:
         except UsageError:
             organ = plain
         taken = {other.lower() for other in result.values()}
-        choices = [organ, plain, *(f"{plain}_{n}" for n in range(2, len(taken) + 3))]
-        result[name] = next(choice for choice in choices if choice.lower() not in taken)
+        choices = (organ, plain, *(f"{plain}_{n}" for n in range(2, len(taken) + 4)))
+        result[name] = next(
+            choice
+            for choice in choices
+            if choice.lower() not in taken and is_structure_name(choice)
+        )
     return result
 
 

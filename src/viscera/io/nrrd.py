@@ -103,7 +103,13 @@ def _header(reader: ByteReader) -> dict[str, Any]:
         if line in (b"\n", b"\r\n") or total > _MOST_HEADER_BYTES:
             break
     try:
-        return dict(nrrd.read_header(io.BytesIO(b"".join(lines))))
+        header = dict(nrrd.read_header(io.BytesIO(b"".join(lines))))
+        # pynrrd keeps ASCII alone; Slicer's names of segments are UTF-8.
+        for line in lines:
+            key, _, value = line.partition(b":=")
+            if value and not value.isascii():
+                header[key.decode("ascii", "replace")] = value.decode("utf-8", "replace").strip()
+        return header
     except Exception as error:  # pynrrd lets several kinds through
         raise InputError(
             "an NRRD header", found=str(error), remedy=_REMEDY, where=reader.path

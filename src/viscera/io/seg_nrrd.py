@@ -54,11 +54,16 @@ def write_seg_nrrd(
     for number, organ in enumerate(organ for organ in organs if organ.id in present):
         for key, value in _segment(organ, extent).items():
             header[f"Segment{number}_{key}"] = value
+    # pynrrd writes ASCII; Slicer reads UTF-8. Other letters are put in after it.
+    letters = {key: value for key, value in header.items() if not str(value).isascii()}
+    ascii_header = {**header, **{key: f"<{key}>" for key in letters}}
     with io.BytesIO() as buffer:
-        nrrd.write(buffer, labels, header, compression_level=1, index_order="F")
+        nrrd.write(buffer, labels, ascii_header, compression_level=1, index_order="F")
         content = buffer.getvalue()
     # pynrrd notes the time of writing in comments; results say nothing of the time, and repeat.
     text, blank, voxels = content.partition(b"\n\n")
+    for key, value in letters.items():
+        text = text.replace(f"<{key}>".encode(), value.encode())
     lines = [line for line in text.split(b"\n") if not line.startswith(b"#")]
     with atomic_write(path, overwrite=overwrite) as file:
         file.write(b"\n".join(lines) + blank + voxels)

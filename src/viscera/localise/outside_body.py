@@ -38,7 +38,7 @@ def clear_outside_body(labels: Labels, overview: Overview) -> NDArray[np.int64]:
     for plane, number in zip(view, z, strict=True):
         if not plane.any():
             continue
-        outside = ~inside[number][y][:, x] & (plane > 0)
-        removed += np.bincount(plane[outside], minlength=256)
-        plane[outside] = 0
+        beyond = ~inside[number][y][:, x] & (plane > 0)
+        removed += np.bincount(plane[beyond], minlength=256)
+        plane[beyond] = 0
     return removed

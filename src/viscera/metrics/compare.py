@@ -45,7 +45,7 @@ def compare_labels(
     """
     box = organ_box(prediction, truth) or np.s_[:1, :1, :1]
     prediction, truth = prediction[box], truth[box]
-    highest = max(organ.id for organ in organs)
+    highest = max((organ.id for organ in organs), default=0)
     counts = count_voxels(prediction, truth, highest=highest)
     predicted_voxels, true_voxels = counts.sum(axis=1), counts.sum(axis=0)
     voxel_ml = math.prod(spacing_mm) / 1000

@@ -127,7 +127,7 @@ class ListeningNode:
         """
         require_extra("pynetdicom", "pydicom")
         options.check()
-        options.each.batch.check(predictor)
+        options.each.check(predictor)
         self._folder, self._predictor, self._options = folder, predictor, options
         self._on_event = on_event
         FailureList(folder / FAILURES, options.each.batch.outputs.wording)  # may be written

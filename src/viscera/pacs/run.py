@@ -116,7 +116,7 @@ def run_pacs(
         PeerError: the server does not list its series.
         OutputError: not writable.
     """
-    options.each.batch.check(predictor)
+    options.each.check(predictor)
     results: list[SeriesResult] = []
     if options.is_dry:
         for series in server.find(options.wanted):

@@ -27,6 +27,17 @@ class SeriesOptions:
     batch: BatchOptions = field(default_factory=BatchOptions)
     types: tuple[str, ...] = SENT_TYPES
 
+    def check(self, predictor: Predictor) -> None:
+        """Check that the options go together, and that the network's results can be made.
+
+        Args:
+            predictor: the network.
+
+        Raises:
+            UsageError: they do not, or they cannot.
+        """
+        self.of_series("", overwrite=False).check(predictor)
+
     def of_series(self, uid: str, *, overwrite: bool) -> BatchOptions:
         """The options of a batch for one series.
 

@@ -72,7 +72,7 @@ def postprocess(
         affine: voxel indices to RAS millimetres.
         steps: what to do, in order.
         table: of the labels.
-        clear_outside: does the step `inside_body`, see `viscera.localise.outside_body`; returns
+        clear_outside: does the step ``inside_body``, see `viscera.localise.outside_body`; returns
             what it removed.
 
     Returns:

@@ -311,7 +311,11 @@ class JobStore:
         # Asked again: links may have changed since.
         source = self._allowed_source(job.source) if job.source else None
         source = source or _uploaded_scan(job.input_folder)
-        is_dicom = looks_like_dicom(source)
+        types = ["seg_nrrd"]
+        if looks_like_dicom(source):
+            types.append("dicom_rtstruct")
+            if all(organ.snomed is not None for organ in predictor.bundle.organs):
+                types.append("dicom_seg")
         results = job.folder / "results"
         results.mkdir()
         options = BatchOptions(
@@ -320,7 +324,7 @@ class JobStore:
                 preview=True,
                 report=True,
                 html=True,
-                output_types=("seg_nrrd", *(("dicom_seg", "dicom_rtstruct") if is_dicom else ())),
+                output_types=tuple(types),
             )
         )
 

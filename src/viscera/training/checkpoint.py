@@ -19,6 +19,7 @@ from viscera.runtime.small_files import MOST_WEIGHTS_BYTES, read_file_bytes
 
 LAST, BEST = "last.safetensors", "best.safetensors"
 _NETWORK, _AVERAGE, _OPTIMISER = "network.", "average.", "optimiser."
+_TRANSPOSED = (nn.ConvTranspose2d, nn.ConvTranspose3d)
 _SCORE_LAYERS, _SCORE_BIAS = ("score.", "coarse."), "score.bias"
 
 
@@ -64,6 +65,7 @@ def save_checkpoint(
     *,
     optimiser: torch.optim.Optimizer | None = None,
     average: nn.Module | None = None,
+    labels: Sequence[str] = (),
 ) -> None:
     """Write all of it under its name, or leave the file that was there.
 
@@ -73,6 +75,7 @@ def save_checkpoint(
         state: how far it is.
         optimiser: its moments, without which the file cannot be resumed from.
         average: moving average of the weights.
+        labels: of the network's outputs, so that another training can begin with them.
 
     Raises:
         OutputError: not writable, or the disk is full.
@@ -86,7 +89,10 @@ def save_checkpoint(
             for key, value in moments.items():
                 tensors[f"{_OPTIMISER}{key}.{names[number]}"] = torch.as_tensor(value)
     tensors = {name: value.detach().cpu().contiguous() for name, value in tensors.items()}
-    content = save(tensors, {"reached": state.to_json()})
+    metadata = {"reached": state.to_json()}
+    if labels:
+        metadata["labels"] = json.dumps(list(labels))
+    content = save(tensors, metadata)
     with atomic_write(path, overwrite=True) as file:
         file.write(content)
 
@@ -149,8 +155,9 @@ def begin_with_weights(
         path: the safetensors file.
         network: changed in place.
         labels: of its outputs.
-        old_labels: of the outputs in the file; where not given, as many outputs are the same ones,
-            and of another number none is.
+        old_labels: of the outputs in the file; what the file says of itself where not given. If it
+            says nothing, as many outputs are the same ones, and of another number only background
+            is.
 
     Returns:
         The labels whose weights stay as they were.
@@ -159,12 +166,15 @@ def begin_with_weights(
         InputError: unreadable, or of another network.
     """
     tensors, _ = _read(path)
+    old_labels = tuple(old_labels) or _stored_labels(path)
     prefix, state = _weights_prefix(tensors), network.state_dict()
     old_count = next(
         (len(v) for k, v in tensors.items() if k.startswith(prefix) and k.endswith(_SCORE_BIAS)), 0
     )
-    if not old_labels and old_count == len(labels):
-        old_labels = labels
+    if not old_labels:
+        old_labels = tuple(labels) if old_count == len(labels) else (labels[0],)
+    elif len(old_labels) != old_count:
+        raise _other_network(f"{old_count} outputs for {len(old_labels)} labels", path)
     if tuple(old_labels) == tuple(labels):
         _fill(network, tensors, prefix, path)
         return ()
@@ -172,24 +182,44 @@ def begin_with_weights(
     for key, value in tensors.items():
         name = key.removeprefix(prefix)
         if key.startswith(prefix) and name.startswith(_SCORE_LAYERS) and name in state:
-            tensors[key] = _new_outputs(value, state[name], shared, old_count, path)
+            module = network.get_submodule(name.rpartition(".")[0])
+            is_transposed = isinstance(module, _TRANSPOSED) and name.endswith("weight")
+            tensors[key] = _new_outputs(value, state[name], shared, int(is_transposed), path)
     _fill(network, tensors, prefix, path)
     return tuple(name for name in labels if name not in old_labels)
 
 
 def _new_outputs(
-    old: Tensor, new: Tensor, shared: Sequence[tuple[int, int]], old_count: int, path: Path
+    old: Tensor, new: Tensor, shared: Sequence[tuple[int, int]], axis: int, path: Path
 ) -> Tensor:
-    """The new layer with the shared outputs of the old one; `shared` has numbers, new and old."""
-    # Outputs are the first axis of a convolution, and the second of a transposed one.
-    axes = [n for n in range(min(2, old.dim())) if old.shape[n] == old_count]
-    if not axes or old.dim() != new.dim():
+    """The new layer with the shared outputs of the old one.
+
+    Args:
+        old: of the file.
+        new: of the network.
+        shared: numbers of outputs, new and old.
+        axis: of the outputs: the first, of a transposed convolution the second.
+        path: of the file, for messages.
+
+    Raises:
+        InputError: the layers differ in more than their outputs.
+    """
+    sizes = [[n for at, n in enumerate(t.shape) if at != axis] for t in (old, new)]
+    if sizes[0] != sizes[1]:
         raise _other_network("a last layer of another form", path)
-    axis = axes[-1] if old.dim() > 1 and old.shape[0] == new.shape[0] else axes[0]
     result = new.clone()
     for number, old_number in shared:
         result.select(axis, number).copy_(old.select(axis, old_number))
     return result
+
+
+def _stored_labels(path: Path) -> tuple[str, ...]:
+    """The labels that a checkpoint says its outputs have; none where it says nothing."""
+    content = read_file_bytes(path, most_bytes=MOST_WEIGHTS_BYTES)
+    size = int.from_bytes(content[:8], "little")
+    stored = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get("labels", "[]")
+    labels = json.loads(stored)
+    return tuple(map(str, labels)) if isinstance(labels, list) else ()
 
 
 def _weights_prefix(tensors: dict[str, Tensor]) -> str:

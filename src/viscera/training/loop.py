@@ -330,7 +330,9 @@ class Training:
             )
             if validation.by_organ and validation.mean_dsc > self.state.best_dsc:
                 self.state.best_dsc = validation.mean_dsc
-                save_checkpoint(self._folder / BEST, network, self.state)
+                save_checkpoint(
+                    self._folder / BEST, network, self.state, labels=self._recipe.labels
+                )
             self.validation = validation
             callbacks.validation(step, validation)
         self._processes.wait()
@@ -344,4 +346,5 @@ class Training:
                 self.state,
                 optimiser=self._optimiser,
                 average=self._averaged,
+                labels=self._recipe.labels,
             )

@@ -6,6 +6,7 @@ says may be changed before the training.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -108,17 +109,22 @@ def propose_recipe(
     torch.set_num_threads(thread_count(threads))
     values = {
         **_network_values(begin),
+        "name": _weights_name(table, data),
         **_survey_values(survey),
         **_label_values(labels, table, survey),
         **_grid_values(survey),
         **_window_values(survey, begin),
-        **_step_values(_LEAST_STEPS, step_s=0, minutes=minutes),
+        **_step_values(_LEAST_STEPS, step_s=0),
         "step_mb": 0,
     }
     values |= _patch_values(values, table)
     step_s = training_step_seconds(_recipe(values, table))
     steps = round(minutes * 60 * _TRAINING_SHARE / step_s)
-    values |= _step_values(steps, step_s=step_s, minutes=minutes)
+    values |= _step_values(steps, step_s=step_s)
+    if steps < _LEAST_STEPS:
+        few = f"{minutes:g} minutes are enough for {steps} steps only; {_LEAST_STEPS} were written"
+        hint = f"they take about {values['minutes']} minutes"
+        findings = (*findings, Finding("warning", "few-steps", few, hint))
     return Proposal(
         _recipe(values, table),
         _text(values, table),
@@ -174,9 +180,18 @@ def _label_table(
             )
     table = schemes[0].table
     names = tuple(organ.name for organ in schemes[0].organs)
-    if not table.regions and all(name in FLARE13.by_name for name in names):
-        return FLARE13, names
-    return table, names
+    # Organs of ours under our numbers need no table; others keep the numbers that the data have.
+    is_ours = all(
+        organ.name in FLARE13.by_name and FLARE13.by_name[organ.name].id == organ.id
+        for organ in schemes[0].organs
+    )
+    return (FLARE13, names) if is_ours and not table.regions else (table, names)
+
+
+def _weights_name(table: LabelTable, data: Sequence[Path]) -> str:
+    """What the weights are called: as the data are, since servers tell bundles by their names."""
+    name = data[0].resolve().stem if table == FLARE13 else table.name
+    return re.sub(r"[^a-z0-9]+", "_", name.lower()).strip("_") or "own"
 
 
 def _network_values(begin: Bundle | None) -> dict[str, Any]:
@@ -203,8 +218,8 @@ def _label_values(labels: Sequence[str], table: LabelTable, survey: DataSurvey) 
     """What is learnt, from how many folds, and whether a body may be mirrored."""
     folds = min(_FOLDS, survey.patients) if survey.patients > 1 else 0
     pairs = organ_pairs([table.by_name[name] for name in labels[1:]])
-    # Livers lie on the right; a pair of lungs or femurs looks the same in a mirror.
-    may_mirror = pairs and not any(name in FLARE13.by_name for name in labels)
+    # Livers and hearts lie on one side; a pair of lungs or femurs looks the same in a mirror.
+    may_mirror = 2 * len(pairs) == len(labels) - 1
     return {
         "labels": _toml(list(labels)),
         "folds": folds,
@@ -277,12 +292,13 @@ def _patch(
     return xy, xy, z
 
 
-def _step_values(steps: int, *, step_s: float, minutes: float) -> dict[str, Any]:
-    """How many steps are made in the time that there is."""
+def _step_values(steps: int, *, step_s: float) -> dict[str, Any]:
+    """How many steps are made in the time that there is, and what they take."""
     steps_per_epoch = round(min(max(steps, _LEAST_STEPS), _MOST_STEPS) / _EPOCHS)
+    minutes = steps_per_epoch * _EPOCHS * step_s / 60 / _TRAINING_SHARE
     return {
         "step_s": f"{step_s:.1f}",
-        "minutes": f"{minutes:g}",
+        "minutes": f"{minutes:.0f}",
         "epochs": _EPOCHS,
         "steps_per_epoch": steps_per_epoch,
         "warmup_steps": min(100, steps_per_epoch),

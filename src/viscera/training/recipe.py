@@ -6,7 +6,7 @@ so that training and `viscera segment` see a scan through the same settings.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -180,14 +180,13 @@ class Recipe:
     def digest(self) -> str:
         """A digest of all that shapes the weights, for resuming a training."""
         optimisation = replace(self.optimisation, checkpoint_minutes=0.0, validate_every=0)
-        shaping = replace(
-            self,
-            about=BundleInfo(),
-            look=None,
-            postprocess=(),
-            regions=(),
-            optimisation=optimisation,
+        shaping = asdict(
+            replace(self, about=BundleInfo(), look=None, postprocess=(), optimisation=optimisation)
         )
+        # Of structures only what mirroring swaps: titles, colours and codes shape no weights.
+        del shaping["structures"], shaping["regions"]
+        if self.structures:
+            shaping["channel_pairs"] = self.channel_pairs
         return digest_of(shaping)[:16]
 
 
@@ -256,7 +255,7 @@ def _include_label_table(table: dict[str, Any], path: Path) -> None:
     beside = path.parent / name
     labels = read_label_table(beside if beside.exists() else name).table
     table["labels"] = ["background", *(organ.name for organ in labels.organs)]
-    if labels.name != FLARE13.name:
+    if labels != FLARE13:
         table["structures"] = structure_rows(labels)
         table["regions"] = region_rows(labels)
 

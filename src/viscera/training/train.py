@@ -174,7 +174,14 @@ def _check_options(recipe: Recipe, options: TrainOptions, *, is_cached: bool) ->
             remedy=f"pass {option('teacher', 'BUNDLE')}, or {without}",
         )
     if teacher is not None:
-        read_bundle(teacher)
+        known = read_bundle(teacher).labels
+        unknown = [name for name in recipe.labels if name not in known]
+        if unknown and recipe.structures:
+            raise UsageError(
+                f"a {option('teacher')} that knows every structure of the recipe",
+                found=f"one that does not know {', '.join(unknown)}",
+                remedy="choose another; it would teach them as background",
+            )
     if options.minutes is not None and not options.minutes >= 0:
         raise UsageError(
             f"{option('minutes')} of 0 and more",

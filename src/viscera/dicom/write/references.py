@@ -110,17 +110,36 @@ def present_organs(organs: Sequence[Organ], present: NDArray[np.bool_]) -> tuple
     return tuple(organ for organ in organs if anywhere[organ.id]) or tuple(organs)
 
 
+def has_other_letters(organs: Sequence[Organ]) -> bool:
+    """Whether names that people read need more than ASCII."""
+    return not all(
+        (organ.title + organ.structure + organ.category[1]).isascii() for organ in organs
+    )
+
+
 def series_description(organs: Sequence[Organ]) -> str:
     """What a result calls its series."""
-    is_abdominal = all(organ.name in ORGANS_BY_NAME for organ in organs)
-    return "viscera abdominal organs" if is_abdominal else "viscera structures"
+    return "viscera abdominal organs" if _are_organs(organs) else "viscera structures"
 
 
-def read_reference_header(ct_slice: CtSlice) -> Any:
+def content_label(organs: Sequence[Organ]) -> str:
+    """What a result calls its content."""
+    return "ORGANS" if _are_organs(organs) else "STRUCTURES"
+
+
+def _are_organs(organs: Sequence[Organ]) -> bool:
+    return all(organ.name in ORGANS_BY_NAME for organ in organs)
+
+
+def read_reference_header(ct_slice: CtSlice, *, in_utf8: bool = False) -> Any:
     """The header of a slice's file as a pydicom data set, such that a result can take it over.
 
     Elements that a result must have are there, empty where the source lacks them or breaks their
     form (PS3.5 6.2). Texts in several character sets, or in one that is not known, become UTF-8.
+
+    Args:
+        ct_slice: whose file.
+        in_utf8: texts become UTF-8 in any case, for results with other letters.
     """
     from pydicom import dcmread
     from pydicom.charset import python_encoding
@@ -131,7 +150,7 @@ def read_reference_header(ct_slice: CtSlice) -> Any:
         if not _is_well_formed(source, keyword):
             setattr(source, keyword, None)
     charset = source.get("SpecificCharacterSet", "ISO_IR 6")
-    if not (isinstance(charset, str) and charset and charset in python_encoding):
+    if in_utf8 or not (isinstance(charset, str) and charset and charset in python_encoding):
         source.decode()
         source.SpecificCharacterSet = "ISO_IR 192"
     if ct_slice.sop_class == CT_CLASSES[0]:

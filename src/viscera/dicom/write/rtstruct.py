@@ -18,6 +18,8 @@ from viscera.dicom.read.stack import SliceStack
 from viscera.dicom.write.contours import Polygon, closed_contours
 from viscera.dicom.write.references import (
     check_references,
+    content_label,
+    has_other_letters,
     labels_on_slices,
     labels_present,
     present_organs,
@@ -64,7 +66,7 @@ def rtstruct_dataset(labels: Labels, source: Volume, organs: Sequence[Organ]) ->
     from pydicom.uid import RTStructureSetStorage, generate_uid
 
     stack = check_rtstruct_source(source)
-    header = read_reference_header(stack.slices[0])
+    header = read_reference_header(stack.slices[0], in_utf8=has_other_letters(organs))
     values = labels_on_slices(stack, labels)
     present = labels_present(values)
     organs = present_organs(organs, present)
@@ -85,7 +87,7 @@ def rtstruct_dataset(labels: Labels, source: Volume, organs: Sequence[Organ]) ->
             Manufacturer="viscera",
             ManufacturerModelName="viscera",
             SoftwareVersions=__version__,
-            StructureSetLabel="ORGANS",
+            StructureSetLabel=content_label(organs),
             StructureSetName=series_description(organs),
             StructureSetDate=now.strftime("%Y%m%d"),
             StructureSetTime=now.strftime("%H%M%S"),

@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 
 from viscera._version import __version__
-from viscera.core.organs import LATERALITY_CODES, ORGANS_BY_NAME, Organ
+from viscera.core.organs import LATERALITY_CODES, Organ
 from viscera.core.volume import Labels, Volume
 from viscera.dicom.read.slices import CT_CLASSES
 from viscera.dicom.read.stack import SliceStack
 from viscera.dicom.write.references import (
     check_references,
+    content_label,
+    has_other_letters,
     labels_on_slices,
     labels_present,
     present_organs,
@@ -82,10 +84,10 @@ def seg_dataset(
     from pydicom.uid import generate_uid
 
     sources = [
-        read_reference_header(ct_slice)
+        read_reference_header(ct_slice, in_utf8=has_other_letters(organs))
         for ct_slice in {ct_slice.file: ct_slice for ct_slice in stack.slices}.values()
     ]
-    is_abdominal = all(organ.name in ORGANS_BY_NAME for organ in organs)
+    label, description = content_label(organs), series_description(organs)
     values = labels_on_slices(stack, labels)
     organs = present_organs(organs, labels_present(values))
     table = np.zeros(256, dtype=np.uint8)
@@ -110,9 +112,9 @@ def seg_dataset(
             manufacturer_model_name="viscera",
             software_versions=__version__,
             device_serial_number="0",
-            content_label="ORGANS" if is_abdominal else "STRUCTURES",
-            content_description="Abdominal organs" if is_abdominal else "Structures in CT",
-            series_description=series_description(organs),
+            content_label=label,
+            content_description=description.removeprefix("viscera ").capitalize(),
+            series_description=description,
         )
     except Exception as error:  # whose words may quote the patient's header
         raise InputError(

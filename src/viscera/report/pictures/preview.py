@@ -35,6 +35,7 @@ _WIDEST_PX = 1.35 * _PANEL_PX
 _LEGEND_PX, _HEAD_PX, _FOOT_PX = 300, 54, 30
 _VERDICT_INK = {"check": (240, 180, 41), "fail": (255, 112, 100)}
 _VISIBLE_VOXELS = 20  # fewer voxels on a cut do not make an organ visible
+_MOST_ROWS, _MOST_LETTERS = 24, 22  # of the legend
 
 
 @dataclass(frozen=True)
@@ -207,16 +208,29 @@ def _legend(
     pen: ImageDraw.ImageDraw, left: int, segmentation: Segmentation, volumes_ml: dict[str, float]
 ) -> None:
     cut = segmentation.cut_organs()
-    row = min(38, (_PANEL_PX - 10) // max(1, len(segmentation.organs)))
-    for number, organ in enumerate(segmentation.organs):
+    organs = list(segmentation.organs)
+    if len(organs) > _MOST_ROWS:  # what was not found is left out, and the largest come first
+        organs = sorted(organs, key=lambda organ: -volumes_ml[organ.name])
+        organs = [organ for organ in organs if volumes_ml[organ.name] > 0]
+    shown = organs if len(organs) <= _MOST_ROWS else organs[: _MOST_ROWS - 1]
+    row = min(38, (_PANEL_PX - 10) // max(1, len(shown) + (len(shown) < len(organs))))
+    if len(shown) < len(organs):
+        top = _HEAD_PX + 6 + len(shown) * row
+        pen.text((left + 30, top - 1), f"and {len(organs) - len(shown)} more", DIM, font(17))
+    for number, organ in enumerate(shown):
         top = _HEAD_PX + 6 + number * row
         volume = volumes_ml[organ.name]
         ink = INK if volume else DIM
         box = (left, top, left + 18, top + 18)
         pen.rounded_rectangle(box, 4, organ.colour if volume else None, organ.colour)
-        pen.text((left + 30, top - 1), organ.title, ink, font(17))
+        pen.text((left + 30, top - 1), _shortened(organ.title), ink, font(17))
         text = f"{volume:,.0f} ml" if volume >= 10 else f"{volume:.1f} ml" if volume else "none"
         text = f"> {text}" if organ.name in cut else text  # the scan cuts it: a lower bound
         quality = segmentation.quality.get(organ.name)
         ink = _VERDICT_INK.get(quality.verdict, ink) if quality else ink
         pen.text((left + _LEGEND_PX - 34, top - 1), text, ink, font(17), anchor="ra")
+
+
+def _shortened(title: str) -> str:
+    """A title that leaves room for the volume."""
+    return title if len(title) <= _MOST_LETTERS else f"{title[: _MOST_LETTERS - 1]}…"

@@ -198,7 +198,7 @@ def _listed_scheme(
     name: str, listed: Path, table: LabelTable
 ) -> tuple[LabelScheme, tuple[int, ...]]:
     """A list's label scheme: that of the table, a built-in one, or a file beside the list."""
-    if not name or (name.lower() == FLARE.name and table != FLARE13):
+    if not name:
         return scheme_of_table(table), (UNLABELLED,)
     file = listed.parent / name
     is_file = path_exists(file) and file.is_file()
@@ -206,6 +206,10 @@ def _listed_scheme(
         return _read_dataset_json(file, table)
     label_scheme = read_label_scheme(file if is_file else name, table)
     return label_scheme, _unlabelled(label_scheme)
+
+
+def _is_only_ours(name: str, table: LabelTable) -> bool:
+    return name in FLARE13.by_name and name not in table.by_name
 
 
 def _listed_cases(path: Path, table: LabelTable) -> Iterator[TrainingCase]:
@@ -230,7 +234,9 @@ def _listed_cases(path: Path, table: LabelTable) -> Iterator[TrainingCase]:
             problem = f"{weight!r}, {part!r}"
             raise InputError(expected, found=problem, remedy="correct the list", where=path)
         try:
-            organs = table.select(row.get("ignore", "").replace(";", " ").split())
+            names = row.get("ignore", "").replace(";", " ").split()
+            # Organs of ours that the table lacks are ignored anyway.
+            organs = table.select(n for n in names if not _is_only_ours(n, table))
         except UsageError as error:
             expected = f"{error.expected} under ignore in row {number}"
             raise InputError(
