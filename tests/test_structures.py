@@ -440,6 +440,10 @@ def test_a_dicom_seg_needs_codes_and_an_rtstruct_does_not(tmp_path, own):
     options = BatchOptions(outputs=OutputOptions(output_types=("dicom_seg",)))
     with pytest.raises(UsageError, match=r"a SNOMED CT code .* none of vessels, cyst_right"):
         options.check(predictor)
+    from viscera.pacs.segment_series import SeriesOptions
+
+    with pytest.raises(UsageError, match="SNOMED CT code"):
+        SeriesOptions().check(predictor)  # as `viscera pacs` and `viscera listen` begin
     segmentation = predictor.segment(tmp_path / "ct")
     with pytest.raises(UsageError, match="SNOMED CT code"):
         segmentation.save(tmp_path / "seg.dcm")

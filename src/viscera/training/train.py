@@ -174,8 +174,8 @@ def _check_options(recipe: Recipe, options: TrainOptions, *, is_cached: bool) ->
             remedy=f"pass {option('teacher', 'BUNDLE')}, or {without}",
         )
     if teacher is not None:
-        known = read_bundle(teacher).labels
-        unknown = [name for name in recipe.labels if name not in known]
+        teacher_labels = read_bundle(teacher).labels
+        unknown = [name for name in recipe.labels if name not in teacher_labels]
         if unknown and recipe.structures:
             raise UsageError(
                 f"a {option('teacher')} that knows every structure of the recipe",
