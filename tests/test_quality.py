@@ -214,7 +214,7 @@ def test_strict_refuses_a_failure(monkeypatch):
     pieces = {ORGANS_BY_NAME["liver"].id: OrganPieces(4, 4, 0, np.zeros(3))}
     monkeypatch.setattr(
         "viscera.predictor.postprocess",
-        lambda *_: type("Result", (), {"findings": [], "pieces": pieces})(),
+        lambda *_, **__: type("Result", (), {"findings": [], "pieces": pieces})(),
     )
     assert predictor.segment(volume).quality["liver"].verdict == "fail"
     with pytest.raises(DoubtfulResultError, match="the verdict fail on liver") as refusal:
