@@ -89,8 +89,6 @@ def _judge(
         reasons = ["the network is unsure of it"]
     if is_found and features.is_cut:
         reasons.append("the scan cuts it: the volume is a lower bound")
-    if usual is None:
-        reasons.append("its usual size, density and place are not known")
     if calibration is None:
         reasons.append("no DSC is estimated for this network")
     return OrganQuality(
@@ -127,7 +125,7 @@ def _impossible(organ: Organ, features: OrganFeatures, usual: OrganRange) -> Ite
 
 
 def _reasons_of_unknown(features: OrganFeatures) -> Iterator[str]:
-    """What speaks against a structure of which nothing is known: the network and the first look.
+    """Why to look at a structure of which nothing is known: a network may be sure and wrong.
 
     A tumour or vertebrae may have any number of pieces.
     """
@@ -135,6 +133,7 @@ def _reasons_of_unknown(features: OrganFeatures) -> Iterator[str]:
         if features.removed_share:
             yield "what was found of it was removed, see the findings"
         return
+    yield "its usual size, density and place are not known: look at it"
     if features.expected_dice < _UNSURE:
         yield "the network is unsure of it"
     if features.look_dice is not None and features.look_dice < _POOR_LOOK:
