@@ -85,6 +85,8 @@ class Guard:
             token = token or headers.get("authorization", "").removeprefix("Bearer ").strip()
             if not secrets.compare_digest(token.encode(), self._settings.token.encode()):
                 return _error(401, f"the header {TOKEN_HEADER} is missing or wrong")
+        if "\0" in path:  # no file has such a name, and asking for one is an error
+            return _error(404, "not found")
         return None
 
 

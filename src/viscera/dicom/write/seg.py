@@ -83,8 +83,9 @@ def seg_dataset(
     import highdicom
     from pydicom.uid import generate_uid
 
+    in_utf8 = has_other_letters(organs)
     sources = [
-        read_reference_header(ct_slice, in_utf8=has_other_letters(organs))
+        read_reference_header(ct_slice, in_utf8=in_utf8)
         for ct_slice in {ct_slice.file: ct_slice for ct_slice in stack.slices}.values()
     ]
     label, description = content_label(organs), series_description(organs)
@@ -97,7 +98,7 @@ def seg_dataset(
         sources, pixels = sources[:1], pixels[:1]  # one empty frame a segment, not one a slice
     kind = highdicom.seg.SegmentationTypeValues
     try:
-        return highdicom.seg.Segmentation(
+        dataset = highdicom.seg.Segmentation(
             source_images=sources,
             pixel_array=pixels,
             segmentation_type=kind.LABELMAP if labelmap else kind.BINARY,
@@ -116,6 +117,9 @@ def seg_dataset(
             content_description=description.removeprefix("viscera ").capitalize(),
             series_description=description,
         )
+        if in_utf8:  # highdicom before 0.28 leaves this to the source
+            dataset.SpecificCharacterSet = sources[0].SpecificCharacterSet
+        return dataset
     except Exception as error:  # whose words may quote the patient's header
         raise InputError(
             "headers that a DICOM SEG can be made of",
