@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import numpy as np
+import psutil
 import pytest
 
 from viscera.core.volume import blank_labels
@@ -68,8 +69,6 @@ def test_other_systems_do_not_wait(tmp_path, busy, monkeypatch):
 
 
 def test_memory_is_known_without_proc(tmp_path, monkeypatch):
-    import psutil
-
     monkeypatch.setattr(resources, "_MEMINFO", tmp_path / "none")
     monkeypatch.setattr(resources, "_CGROUP_MEMORY", ())
     free_mb = psutil.virtual_memory().available / 1e6
@@ -80,6 +79,7 @@ def test_memory_is_known_without_proc(tmp_path, monkeypatch):
 def test_a_stage_has_a_peak_without_proc(tmp_path, monkeypatch, has_resource):
     """A report is JSON, which has no NaN."""
     monkeypatch.setattr(stages, "_STATUS", tmp_path / "none")
+    psutil.Process().memory_info()  # which may itself need what is missing next
     if not has_resource:
         monkeypatch.setitem(sys.modules, "resource", None)
     measured = stages.Stages()
