@@ -26,7 +26,7 @@ from viscera.bundle.structures import StructureSettings
 from viscera.cli.recipe import command as recipe_command
 from viscera.core.organs import FLARE13, ORGANS_BY_NAME
 from viscera.errors import BundleError, InputError, OutputError, UsageError
-from viscera.io.label_scheme_files import read_label_table
+from viscera.io.label_table_files import read_label_table
 from viscera.io.write import write_volume
 from viscera.training.checkpoint import (
     TrainingState,

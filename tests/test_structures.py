@@ -33,11 +33,8 @@ from viscera.errors import BundleError, InputError, NothingToSegmentError, Usage
 from viscera.evaluation.case import evaluate
 from viscera.evaluation.evaluate_cohort import evaluate_cohort
 from viscera.io.dataset_json import dataset_labels
-from viscera.io.label_scheme_files import (
-    dataset_structures,
-    read_label_scheme,
-    read_label_table,
-)
+from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.label_table_files import dataset_structures, read_label_table
 from viscera.io.write import write_volume
 from viscera.metrics.compare import compare_labels
 from viscera.metrics.overlap import count_voxels

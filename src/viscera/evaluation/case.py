@@ -17,7 +17,7 @@ from viscera.errors import InputError, UsageError
 from viscera.evaluation.match import match_labels, read_organ_labels
 from viscera.findings import Finding
 from viscera.inputs import LabelSource
-from viscera.io.label_scheme_files import read_label_schemes
+from viscera.io.label_table_files import read_label_schemes
 from viscera.metrics.compare import compare_labels
 from viscera.metrics.organ_metrics import PROTOCOLS, OrganMetrics, Protocol
 

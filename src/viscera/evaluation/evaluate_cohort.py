@@ -26,7 +26,7 @@ from viscera.evaluation.metrics_csv import read_metrics_csv
 from viscera.evaluation.pairs import CohortPairs, pair_cases
 from viscera.evaluation.summary import MetricValues, summarise_cohort
 from viscera.io.failure_list import FailureList
-from viscera.io.label_scheme_files import read_label_schemes
+from viscera.io.label_table_files import read_label_schemes
 from viscera.metrics.organ_metrics import Protocol
 from viscera.runtime.paths import checked_path
 

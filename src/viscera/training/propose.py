@@ -22,7 +22,7 @@ from viscera.bundle.toml_schema import dump_toml
 from viscera.core.organs import FLARE13, LabelTable, organ_pairs
 from viscera.errors import InputError, UsageError, option
 from viscera.findings import Finding
-from viscera.io.label_scheme_files import read_label_table
+from viscera.io.label_table_files import read_label_table
 from viscera.nets.cost import network_cost
 from viscera.nets.registry import Architecture, architecture
 from viscera.runtime.resources import available_mb, thread_count
@@ -88,7 +88,7 @@ def propose_recipe(
     Args:
         data: folders and lists, see `viscera.training.data.cases`.
         init: bundle whose weights the training will begin with; None for random ones.
-        label_table: what labels mean, see `viscera.io.label_scheme_files.read_label_table`; what
+        label_table: what labels mean, see `viscera.io.label_table_files.read_label_table`; what
             the data's dataset.json says where not given.
         minutes: of the whole training.
         threads: CPU threads; all that the process may use where None.

@@ -194,7 +194,7 @@ def read_recipe(path: Path, settings: tuple[str, ...] = ()) -> tuple[Recipe, str
     """A recipe from its file, with single settings changed.
 
     Its key ``label_table`` names a table of structures, see
-    `viscera.io.label_scheme_files.read_label_table`, in place of the structures themselves.
+    `viscera.io.label_table_files.read_label_table`, in place of the structures themselves.
 
     Args:
         path: a TOML file.
@@ -243,7 +243,7 @@ def _include_label_table(table: dict[str, Any], path: Path) -> None:
     Raises:
         InputError: the recipe says what they are itself, or there is no such table.
     """
-    from viscera.io.label_scheme_files import read_label_table  # training from a cache needs none
+    from viscera.io.label_table_files import read_label_table  # training from a cache needs none
 
     if clash := {"labels", "structures", "regions"} & set(table):
         problem = f"'{min(clash)}' as well"

@@ -12,7 +12,8 @@ from viscera.errors import InputError, UsageError
 from viscera.findings import Finding
 from viscera.io.csv_tables import read_csv
 from viscera.io.dataset_json import dataset_labels
-from viscera.io.label_scheme_files import read_label_scheme, scheme_of_table
+from viscera.io.label_scheme_files import read_label_scheme
+from viscera.io.label_table_files import scheme_of_table
 from viscera.io.read import SUFFIXES, case_name, path_exists
 from viscera.runtime.small_files import read_json_file
 
