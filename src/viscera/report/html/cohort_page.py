@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from viscera._version import __version__
+from viscera.core.organs import ORGANS
 from viscera.errors import OutputError, option
 from viscera.io.read import path_exists
 from viscera.report.html.case_record import CaseRecord
@@ -38,8 +39,9 @@ def cohort_page(records: Mapping[str, CaseRecord], failed: Mapping[str, str]) ->
     """
     script = read_part("sort.js")
     names = list(dict.fromkeys(name for r in records.values() for name in r.volumes_ml))
-    titles: dict[str, str] = {}
-    colours: dict[str, list[int]] = {}
+    # Pages of earlier versions do not say what they are about: the thirteen organs.
+    titles = {organ.name: organ.title for organ in ORGANS}
+    colours = {organ.name: list(organ.colour) for organ in ORGANS}
     for record in records.values():
         titles |= record.titles
         colours |= record.colours
