@@ -66,7 +66,7 @@ def main() -> None:
     recipe = work / "thorax.toml"
     if not recipe.exists():
         viscera(work, "recipe", "Dataset101_Thorax", "-o", recipe, "--minutes", arguments.minutes)
-        add_codes(recipe)
+        change_recipe(recipe)
     rows = [row for fold in range(len(CASES)) for row in judged_fold(work, recipe, fold)]
     RESULTS.with_suffix(".json").write_text(
         json.dumps({"machine": machine_description(), "rows": rows}, indent=1) + "\n"
@@ -97,21 +97,23 @@ def make_data_set(folder: Path) -> None:
     (folder / "dataset.json").write_text(json.dumps(description))
 
 
-def add_codes(recipe: Path) -> None:
-    """Write into the recipe what a DICOM SEG needs, as a user would."""
+def change_recipe(recipe: Path) -> None:
+    """Change the recipe as a user would: codes for DICOM SEG, and mirroring."""
     text = recipe.read_text()
     for name, (code, meaning) in CODES.items():
         line = f'name = "{name}"\n'
         text = text.replace(line, f'{line}snomed = "{code}"\nmeaning = "{meaning}"\n')
+    # Vertebrae, which have no partner, look the same in a mirror.
+    text = text.replace("\nmirror = 0.0", "\nmirror = 0.4")
     recipe.write_text(text)
 
 
 def judged_fold(work: Path, recipe: Path, fold: int) -> list[dict]:
     """Train without a patient, and judge the bundle on that patient."""
     run, bundle = work / f"run-{fold}", work / f"bundle-{fold}"
-    viscera(work, "train", recipe, "Dataset101_Thorax", "--init", "default", "--fold", fold, "-o", run,
-            "--cache", "cache", "--resume")  # fmt: skip
     if not bundle.exists():
+        viscera(work, "train", recipe, "Dataset101_Thorax", "--init", "default", "--fold", fold,
+                "-o", run, "--cache", "cache", "--resume")  # fmt: skip
         viscera(work, "export", run, "-o", bundle, "--weights", "last")
     (case,) = [row[0] for row in json.loads((run / "split.json").read_text())["validation"]]
     seconds = []
@@ -186,10 +188,13 @@ TotalSegmentator's where these are. That is agreement with a network, not with a
 
 {markdown_table(header, table)}
 
-Training is wall-clock time, caching and validation left out; segment is a whole process, medians of {REPEATS}.
-The packaged weights have seen the scans dicom20 and ct3mm, with labels of abdominal organs. Where a
-patient's lungs are learnt from thirty slices alone (cxr), they are found where those slices are alike, and
-hardly above.
+Training is wall-clock time, caching and validation left out; other work ran on the same CPUs meanwhile, and a step
+takes 1.4 s without it. segment is a whole process, medians of {REPEATS}. The packaged weights have seen the scans
+dicom20 and ct3mm, with labels of abdominal organs.
+
+Two patients are few. Vertebrae are learnt from them where both show the same part of the spine. Lungs are not: ct3mm shows
+their lower ends, dicom20 none, so that a network that has not seen cxr takes other air for lung, and one that has
+seen nothing but ends of lungs does not find a chest's. The recipe says so ("3 patients are few to learn from").
 """
 
 
