@@ -37,7 +37,7 @@ from viscera.training.checkpoint import (
 from viscera.training.data.cache import IGNORED
 from viscera.training.data.cases import find_cases
 from viscera.training.data.fill_cache import fill_cache
-from viscera.training.loop import new_network
+from viscera.training.loop import new_network, training_step_seconds
 from viscera.training.propose import propose_recipe
 from viscera.training.recipe import read_recipe
 
@@ -65,6 +65,14 @@ def thorax(tmp_path_factory):
     return data_set(tmp_path_factory.mktemp("data") / "Dataset101_Thorax")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def quick():
+    """No test but one needs to know how quick this machine is."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("viscera.training.propose.training_step_seconds", lambda _recipe: 1.5)
+        yield
+
+
 @pytest.fixture(scope="module")
 def proposal(thorax):
     return propose_recipe([thorax], minutes=1)
@@ -89,8 +97,13 @@ def test_a_recipe_follows_from_the_data(proposal):
     assert 100 < survey.structures["vertebrae"].mean_hu < 125
     low, high = recipe.input.window_hu
     assert low <= survey.foreground_hu[0] < survey.foreground_hu[1] <= high
-    assert proposal.step_s > 0
+    assert proposal.step_s == 1.5
     assert {f.code for f in proposal.findings} == {"no-codes", "few-patients", "few-steps"}
+
+
+def test_a_step_is_timed(tmp_path):
+    recipe, _ = read_recipe(recipe_file(tmp_path / "r.toml", rank=3))
+    assert 0.001 < training_step_seconds(recipe) < 60
 
 
 def test_a_tube_is_as_thick_as_it_is(tmp_path):
