@@ -1,6 +1,6 @@
 """Vertebrae and lungs, learnt on this machine from the labels of three patients, judged on each.
 
-    python benchmarks/own_structure.py WORK [--minutes 25]
+    python benchmarks/own_structure.py WORK [--minutes 25] [--folds 0 1 2]
 
 The way of docs/your-own-organ.md, once for each patient, who is held back: a recipe from the data, a
 training that begins with the packaged network, a bundle, its labels of the patient, DSC and NSD.
@@ -60,6 +60,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("work", type=Path)
     parser.add_argument("--minutes", type=float, default=25)
+    parser.add_argument("--folds", type=int, nargs="*", default=range(len(CASES)))
     arguments = parser.parse_args()
     work = arguments.work.resolve()
     make_data_set(work / "Dataset101_Thorax")
@@ -67,7 +68,7 @@ def main() -> None:
     if not recipe.exists():
         viscera(work, "recipe", "Dataset101_Thorax", "-o", recipe, "--minutes", arguments.minutes)
         change_recipe(recipe)
-    rows = [row for fold in range(len(CASES)) for row in judged_fold(work, recipe, fold)]
+    rows = [row for fold in arguments.folds for row in judged_fold(work, recipe, fold)]
     RESULTS.with_suffix(".json").write_text(
         json.dumps({"machine": machine_description(), "rows": rows}, indent=1) + "\n"
     )
