@@ -1,6 +1,6 @@
 """Abdominal organs in CT, as a module of 3D Slicer.
 
-It runs `viscera segment` in a process of its own on this machine, and loads the .seg.nrrd that it
+It runs `viscera segment` in a separate process on this machine, and loads the .seg.nrrd that it
 writes: segments with names, colours and SNOMED CT codes. Nothing leaves the machine.
 """
 

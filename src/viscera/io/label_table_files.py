@@ -37,7 +37,7 @@ from viscera.io.read import path_exists
 
 @dataclass(frozen=True)
 class _TableFile:
-    """A label table in a file of its own.
+    """A label table in a TOML file.
 
     Attributes:
         structures: the table's.

@@ -99,7 +99,7 @@ def take_name(temporary: Path, path: Path) -> None:
     """Give a finished file or folder its name; what is there is replaced, but for folders.
 
     Args:
-        temporary: under a name of its own.
+        temporary: under another name.
         path: the name.
 
     Raises:

@@ -138,7 +138,7 @@ def read_reference_header(ct_slice: CtSlice, *, in_utf8: bool = False) -> Any:
     form (PS3.5 6.2). Texts in several character sets, or in one that is not known, become UTF-8.
 
     Args:
-        ct_slice: whose file.
+        ct_slice: of that file.
         in_utf8: texts become UTF-8 in any case, for results with other letters.
     """
     from pydicom import dcmread
