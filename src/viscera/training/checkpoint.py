@@ -115,7 +115,7 @@ def load_checkpoint(
     Raises:
         InputError: unreadable, or of another network.
     """
-    tensors, state = _read(path)
+    tensors, state, _ = _read(path)
     _fill(network, tensors, _NETWORK, path)
     if average is not None:
         _fill(average, tensors, _AVERAGE, path)
@@ -141,7 +141,7 @@ def load_weights(path: Path, network: nn.Module) -> TrainingState:
     Raises:
         InputError: unreadable, or of another network.
     """
-    tensors, state = _read(path)
+    tensors, state, _ = _read(path)
     _fill(network, tensors, _weights_prefix(tensors), path)
     return state
 
@@ -165,8 +165,8 @@ def begin_with_weights(
     Raises:
         InputError: unreadable, or of another network.
     """
-    tensors, _ = _read(path)
-    old_labels = tuple(old_labels) or _stored_labels(path)
+    tensors, _, stored_labels = _read(path)
+    old_labels = tuple(old_labels) or stored_labels
     prefix, state = _weights_prefix(tensors), network.state_dict()
     old_count = next(
         (len(v) for k, v in tensors.items() if k.startswith(prefix) and k.endswith(_SCORE_BIAS)), 0
@@ -213,15 +213,6 @@ def _new_outputs(
     return result
 
 
-def _stored_labels(path: Path) -> tuple[str, ...]:
-    """The labels that a checkpoint says its outputs have; none where it says nothing."""
-    content = read_file_bytes(path, most_bytes=MOST_WEIGHTS_BYTES)
-    size = int.from_bytes(content[:8], "little")
-    stored = json.loads(content[8 : 8 + size]).get("__metadata__", {}).get("labels", "[]")
-    labels = json.loads(stored)
-    return tuple(map(str, labels)) if isinstance(labels, list) else ()
-
-
 def _weights_prefix(tensors: dict[str, Tensor]) -> str:
     """Of the moving average where there is one, else of the network itself."""
     return _AVERAGE if any(name.startswith(_AVERAGE) for name in tensors) else _NETWORK
@@ -233,18 +224,20 @@ def _names(network: nn.Module, optimiser: torch.optim.Optimizer) -> list[str]:
     return [names[p] for group in optimiser.param_groups for p in group["params"]]
 
 
-def _read(path: Path) -> tuple[dict[str, Tensor], TrainingState]:
+def _read(path: Path) -> tuple[dict[str, Tensor], TrainingState, tuple[str, ...]]:
+    """Tensors, state, and what the outputs are; no labels where the file does not say it."""
     try:
         content = read_file_bytes(path, most_bytes=MOST_WEIGHTS_BYTES)
         tensors = load(content)
         size = int.from_bytes(content[:8], "little")
         metadata = json.loads(content[8 : 8 + size]).get("__metadata__", {})
         state = TrainingState.from_json(metadata.get("reached", "{}"))
+        labels = tuple(map(str, json.loads(metadata.get("labels", "[]"))))
     except (OSError, ValueError, TypeError, RecursionError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or str(error)
         remedy = "name a .safetensors file of 'viscera train'"
         raise InputError("a checkpoint", found=reason, remedy=remedy, where=path) from error
-    return tensors, state
+    return tensors, state, labels
 
 
 def _fill(network: nn.Module, tensors: dict[str, Any], prefix: str, path: Path) -> None:
